@@ -1,8 +1,9 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
-# Variables of `make bench`: SCALE is small, medium or full; SCENARIO empty is all of them, or a list as in one,burst; CONDITIONS is a list
-# of floor and defaults; RESUME=1 skips what is measured already; PROFILE=dev is the debug build of the manager under test.
+# Variables of `make bench`: SCALE is small, medium or full; SCENARIO is a list as in one,burst, and empty is all of them but content, which
+# installs programs to compare with; CONDITIONS is a list of floor and defaults; RESUME=1 skips what is measured already; PROFILE=dev is the
+# debug build of the manager under test.
 SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
@@ -10,9 +11,12 @@ CONDITIONS ?= floor
 RESUME ?=
 comma := ,
 # Variables of `make chaos`: an empty SEED is random. RESTORES=20 restores a cluster 20 times in each way, without other faults.
+# CONTENT=1 kills KILLS times what keeps the files of workspaces on real nodes, without other faults.
 SEED ?=
 MINUTES ?= 2
 RESTORES ?=
+CONTENT ?=
+KILLS ?= 1000
 
 .PHONY: fleet fleet-down fleet-test node-assets bench chaos
 
@@ -40,7 +44,8 @@ endif
 	target/$(if $(filter release,$(PROFILE)),release,debug)/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
-chaos: $(PROTOC_DIR)/bin/protoc ## inject faults under load, and check the history; SEED= MINUTES=2, or RESTORES=20 of a cluster
+chaos: $(PROTOC_DIR)/bin/protoc ## inject faults under load, and check the history; SEED= MINUTES=2, or RESTORES=20, or CONTENT=1 KILLS=1000
 	cargo build --locked --workspace --bins
 	cargo run --locked --quiet --bin chaos -- \
-		$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+		$(if $(CONTENT),--content $(KILLS),$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES))) \
+		$(if $(SEED),--seed $(SEED))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what real nodes of the tests need on Debian and Ubuntu, as root. Does nothing where all is there.
 set -euo pipefail
-packages=(containerd runc containernetworking-plugins busybox-static iproute2 git zstd)
+packages=(containerd runc containernetworking-plugins busybox-static iproute2 git zstd btrfs-progs mount)
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=none

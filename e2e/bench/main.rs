@@ -1,6 +1,7 @@
 //! Benchmarks: Spaceport compared with the floor of the same control planes, bare pods, in the same run. See
 //! docs/benchmarks.md.
 
+mod content;
 mod follow;
 mod results;
 mod scenarios;
@@ -64,6 +65,15 @@ async fn run(args: &Args) -> Result<bool> {
             let of_group = Box::pin(run_group(args, *conditions, group, wanted, &results)).await;
             let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(conditions));
             failed.extend(of_group.into_iter().map(|scenario| place(name_of(&scenario))));
+        }
+    }
+    // Only where it is asked for: it installs programs, and takes long.
+    if args.scenario.contains(&Scenario::Content) {
+        let results = Results::of(args.scale, Conditions::Floor, args.profile)?;
+        let output = results.of_group("content");
+        if let Err(error) = Box::pin(content::run(args.scale, args.profile, &output)).await {
+            eprintln!("\ncontent: {error:#}");
+            failed.push(name_of(&Scenario::Content));
         }
     }
     results::report(args.scale, args.profile)?;

@@ -44,6 +44,8 @@ pub enum Scenario {
     Detection,
     /// Placement alone; `src/domain/benches` measures it, and it is only reported here.
     Placement,
+    /// Backups and restores of trees, beside `tar | zstd`, restic and kopia; only where it is named.
+    Content,
     /// Changes of the index while everything is read; `src/federation/benches` measures and prints it.
     Index,
 }

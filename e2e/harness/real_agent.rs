@@ -138,6 +138,11 @@ impl RealAgent {
         get(&format!("http://{}/metrics", self.health)).await
     }
 
+    /// Folder of the workspaces, as the node has it.
+    pub fn host_path(&self) -> &str {
+        &self.options.host_path
+    }
+
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }

@@ -81,7 +81,7 @@ fn cases(own: &str, other: &str) -> Vec<Case> {
     let snapshot = |name: &str| format!("{SNAPSHOTS}/{name}/status");
     let node = |name: &str| format!("/api/v1/nodes/{name}");
     let status = |fields: Value| json!({ "status": fields });
-    let ready_now = conditions(&[deployed(), condition("ContentReady")]);
+    let ready_now = conditions(&[deployed(), condition("ContentReady"), condition("StorageFull")]);
     vec![
         ("PATCH", workspace("own"), status(ready_now.clone()), None),
         (
@@ -107,6 +107,7 @@ fn cases(own: &str, other: &str) -> Vec<Case> {
         ),
         ("PATCH", node(own), label(&ready(), "true"), None),
         ("PATCH", node(own), json!({ "metadata": { "labels": { ready(): null } } }), None),
+        ("PATCH", node(own), label("spaceport.dev/storage-quota", "measured"), None),
         ("PATCH", node(other), label(&ready(), "true"), Some("a node agent changes its own node only")),
         (
             "PATCH",

@@ -7,8 +7,8 @@ use prost::Message as _;
 
 use domain::ended::Ended;
 use domain::workspace::{
-    Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
-    Phase, Port, Protocol, View,
+    Access, ClassView, Conditions, ContentReport, GitStatus, ImageMetrics, InitializerMetric,
+    InitializerMetrics, Kind, Phase, Port, Protocol, View,
 };
 use federation::stored::Entry;
 use federation::stored::backups::Backup;
@@ -271,6 +271,24 @@ pub fn backup(backup: Backup) -> v1::WorkspaceBackup {
         agent: listed.agent.unwrap_or_default(),
         problem: listed.problem.unwrap_or_default(),
     }
+}
+
+/// What the node agent reported about the content.
+pub fn content(view: &View) -> v1::DescribeContentResponse {
+    let one = |report: &Option<ContentReport>| {
+        report.as_ref().map(|report| v1::ContentReport {
+            succeeded: report.succeeded,
+            at: Some(timestamp(report.at)),
+            message: report.message.clone(),
+        })
+    };
+    view.content.as_deref().map_or_else(v1::DescribeContentResponse::default, |content| {
+        v1::DescribeContentResponse {
+            initialization: one(&content.initialization),
+            backup: one(&content.backup),
+            progress: one(&content.progress),
+        }
+    })
 }
 
 fn repo(git: &GitStatus) -> contentservice::GitStatus {

@@ -100,14 +100,18 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(each(workspaces, "is recorded under the name"));
             Code::FailedPrecondition
         }
-        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } | Error::NoLog { .. } => {
+        Error::NotLeader
+        | Error::NoNamespace { .. }
+        | Error::Undecided { .. }
+        | Error::NoLog { .. }
+        | Error::SessionEnded { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
         // The code that existing clients expect: another call may succeed, and the workspace has not failed.
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
-        Error::Deadline { .. } => Code::DeadlineExceeded,
+        Error::Deadline { .. } | Error::SessionLimit { .. } => Code::DeadlineExceeded,
         Error::NoStorage => Code::FailedPrecondition,
         Error::NoContent { .. } => Code::NotFound,
         Error::ContentInUse { workspaces, begun } => {
@@ -270,6 +274,8 @@ fn reason(error: &Error) -> &'static str {
         Error::Precondition { .. } => "PRECONDITION",
         Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
         Error::NoLog { .. } => "NO_LOG",
+        Error::SessionEnded { .. } => "SESSION_ENDED",
+        Error::SessionLimit { .. } => "SESSION_LIMIT",
         Error::NoRoom { .. } => "NO_ROOM",
         Error::SecretsInUse => "SECRETS_IN_USE",
         Error::NoDrain(_) => "NO_DRAIN",

@@ -110,6 +110,22 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A session cannot be opened now, or ended before its command; another moment may do.
+    #[error("workspace {id}: the session ended: {reason}")]
+    SessionEnded {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Why.
+        reason: String,
+    },
+    /// A session reached a limit of its time.
+    #[error("workspace {id}: the session ended: {reason}, which is the limit")]
+    SessionLimit {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Which.
+        reason: String,
+    },
     /// The other clusters cannot take the workspaces of a cluster that is to be drained.
     #[error("cluster {cluster} is not drained: no other cluster has capacity for {} of its workspaces", without.len())]
     NoRoom {

@@ -39,6 +39,7 @@ use crate::workspaces::explain::Explanations;
 use crate::workspaces::forget::GivingUp;
 use crate::workspaces::logs::Logs;
 use crate::workspaces::queries::Queries;
+use crate::workspaces::sessions::Sessions;
 use crate::workspaces::snapshots::Snapshots;
 use crate::workspaces::start::Starts;
 use store::Store;
@@ -55,6 +56,8 @@ pub struct Workspaces {
     pub snapshots: Arc<Snapshots>,
     /// Logs.
     pub logs: Arc<Logs>,
+    /// Commands in containers, and connections to ports.
+    pub sessions: Arc<Sessions>,
     /// Image builders.
     pub builders: Arc<Builders>,
     /// Explained and forecast placements.

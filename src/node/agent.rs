@@ -8,10 +8,14 @@ mod housekeeping;
 mod images;
 mod label;
 mod metrics;
+mod operating;
+mod progress;
+mod quota;
 mod secrets;
 mod slots;
 mod snapshot;
 mod status;
+mod storage;
 mod watch;
 mod work;
 mod workspace;
@@ -34,10 +38,12 @@ use self::coordinator::Coordinator;
 use self::disk::DiskGuard;
 use self::housekeeping::Housekeeping;
 use self::label::Label;
+use self::quota::QuotaGuard;
 use self::slots::Slots;
 use self::work::Work;
 use crate::config::Config;
 use crate::operations::Operations;
+use crate::quota::Backend;
 
 /// Changes that were watched and not handled yet. Watches wait while it is full.
 const CHANGES: usize = 256;
@@ -72,6 +78,7 @@ impl Agent {
             operations: operations.clone(),
             slots: Slots::new(config.operations),
             meters: meters.clone(),
+            measures: (config.quota.backend != Backend::None).then_some(config.quota.interval),
             stop: CancellationToken::new(),
         });
         let namespaces: Vec<_> = config.namespaces.iter().map(|one| one.namespace.clone()).collect();
@@ -98,7 +105,11 @@ impl Agent {
             }
         }
         let is_full = tokio::sync::watch::Sender::new(false);
+        let backend = config.quota.backend;
+        let works = tokio::sync::watch::Sender::new(backend != Backend::BtrfsQgroup);
         let label = Label {
+            backend,
+            has_quota: works.subscribe(),
             cluster,
             namespaces,
             instances: instances.clone(),
@@ -107,6 +118,14 @@ impl Agent {
             gate: readiness.gate("node"),
         };
         supervisor.spawn("label", label.run(shutdown.clone()));
+        let guard = QuotaGuard {
+            operations: operations.clone(),
+            backend,
+            readiness: readiness.clone(),
+            gate: readiness.gate("storage quota"),
+            works,
+        };
+        supervisor.spawn("storage quota", guard.run(shutdown.clone()));
         let guard = DiskGuard {
             path: config.host_path,
             min_free: config.min_free,

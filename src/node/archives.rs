@@ -4,6 +4,7 @@
 //! bytes. One pipe thus carries the archive and the tree state of the same walk. Only a frame [`Kind::End`] says that all of it came.
 
 mod frames;
+mod measure;
 mod work;
 
 pub use frames::{FRAME_MAX, Kind, header};
@@ -50,6 +51,8 @@ pub enum Request {
     },
     /// Writes the logs of a prebuild's tasks to the output.
     Logs,
+    /// Adds up what the workspace takes on the disk, excluded files included.
+    Measure,
 }
 
 /// What came of it.
@@ -87,6 +90,13 @@ pub enum Answer {
     Changed {
         /// The entry and what differs.
         what: String,
+    },
+    /// Of [`Request::Measure`].
+    Measured {
+        /// Count of entries.
+        entries: u64,
+        /// Bytes on disk, files with several names once.
+        bytes: u64,
     },
     /// Of the others.
     Done,

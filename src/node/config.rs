@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use content::store;
+use domain::class::Quantity;
 use domain::cluster::rules;
 use domain::install::WORKSPACE_HOST_PATH;
 use domain::names::{Namespace, is_dns_subdomain};
@@ -18,14 +19,18 @@ use runtime::config::{ContentFormat, ContentPruning, Error, Group, read_content,
 use crate::helper;
 
 mod free_space;
+mod quota;
 
 #[cfg(test)]
 mod tests;
 
 pub use free_space::MinFree;
+pub use quota::StorageQuota;
 
 /// Environment variable with the name of the node, which the DaemonSet sets.
 pub const NODE_NAME: &str = "NODE_NAME";
+/// Memory that one process of git may have.
+const GIT_MEMORY: std::ops::RangeInclusive<u64> = 128 << 20..=64 << 30;
 /// Namespaces that one agent serves.
 const NAMESPACES_MAX: usize = 32;
 
@@ -50,6 +55,8 @@ pub struct Config {
     pub excludes: Excludes,
     /// `node.helper`.
     pub helper: helper::Settings,
+    /// `node.quota`.
+    pub quota: StorageQuota,
     /// `node.diskGuard.minFree`: free space below which the node takes no new workspaces; `None`: it always does.
     pub min_free: Option<MinFree>,
     /// `node.housekeeping.interval`.
@@ -140,6 +147,7 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
     let backup_retry = read_backup_retry(group.group("backupRetry"));
     let excludes = read_excludes(group.group("excludes"));
     let helper = read_helper(group.group("helper"));
+    let quota = quota::read(group.group("quota"));
     let min_free = read_min_free(group.group("diskGuard"));
     let housekeeping = group.group("housekeeping").duration("interval", Duration::from_mins(5));
     drop(group);
@@ -171,6 +179,7 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
         backup_retry,
         excludes,
         helper,
+        quota,
         min_free,
         housekeeping,
         storage: storage?,
@@ -277,6 +286,15 @@ fn read_helper(mut group: Group<'_>) -> helper::Settings {
         }
     }
     settings.environment = variables;
+    if group.has("gitMemory") {
+        let text = group.text_or_number("gitMemory");
+        match text.parse::<Quantity>().map(|quantity| quantity.value()) {
+            Ok(bytes) if GIT_MEMORY.contains(&bytes) => settings.limits.git = bytes,
+            _ => group.problem("gitMemory", format_args!("{text:?} is not 128Mi to 64Gi")),
+        }
+    } else {
+        group.text("gitMemory");
+    }
     settings
 }
 

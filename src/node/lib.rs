@@ -7,4 +7,5 @@ pub mod config;
 pub mod decide;
 pub mod helper;
 pub mod operations;
+pub mod quota;
 pub mod state;

@@ -16,8 +16,10 @@ mod keep;
 mod restore;
 mod settings;
 mod snapshot;
+mod storage;
 mod subject;
 mod upload;
+mod volumes;
 mod wipe;
 
 use std::collections::BTreeSet;
@@ -34,7 +36,8 @@ use tokio::sync::watch;
 
 use crate::decide::{Facts, Next, Operation, Report, decide, report};
 use crate::helper::{Helper, Progress};
-use crate::state::{Disk, Known, Layout};
+use crate::quota::{Quota, Usage};
+use crate::state::{Disk, Known, Layout, Stage};
 use context::Context;
 use subject::Subject;
 
@@ -60,9 +63,14 @@ impl Operations {
         let layout = Layout::new(&settings.host_path);
         let opened = tokio::task::spawn_blocking(move || Disk::open(layout));
         let disk = opened.await.map_err(Error::stopped)??;
+        let layout = disk.layout().clone();
+        let shown = tokio::task::spawn_blocking(move || volumes::show_all(&layout));
+        shown.await.map_err(Error::stopped)?.map_err(Error::stopped)?;
         let logins = OneTimeLogins::new().map_err(|error| Error::Logins(error.to_string()))?;
+        let quota = Quota::new(settings.quota);
         let context = Context {
             settings,
+            quota,
             helper,
             store,
             secrets,
@@ -99,6 +107,18 @@ impl Operations {
         let node = self.context.settings.node.as_str();
         let (known, folder, snapshot) = (&known, folder.as_path(), snapshot.as_deref());
         decide(&Facts { workspace, is_deleted, node, known, folder, snapshot, now })
+    }
+
+    /// Why the backup of a workspace failed that will be tried again.
+    pub async fn backup_problem(&self, workspace: &Workspace) -> Option<String> {
+        let subject = Subject::of(workspace).ok()?;
+        match self.context.disk.read(&subject.origin.instance).await {
+            Known::State(state) => match state.stage {
+                Stage::BackingUp(pending) => pending.problem,
+                _ => None,
+            },
+            Known::Nothing | Known::Broken(_) => None,
+        }
     }
 
     /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not
@@ -138,6 +158,24 @@ impl Operations {
         progress: &watch::Sender<Progress>,
     ) -> Result<(), Error> {
         Box::pin(snapshot::run(&self.context, workspace, snapshot, progress)).await
+    }
+
+    /// Whether storage can be limited as configured. An error is one sentence that says what to do.
+    pub async fn check_quota(&self) -> Result<(), String> {
+        self.context.quota.check(self.context.disk.layout().root()).await
+    }
+
+    /// How much of its storage a running workspace uses. `None`: nothing limits it.
+    pub async fn usage(&self, workspace: &Workspace) -> Result<Option<Usage>, String> {
+        let subject = Subject::of(workspace).map_err(|error| error.to_string())?;
+        let known = self.context.disk.read(&subject.origin.instance).await;
+        match known {
+            // Before that a restore may exceed the limit.
+            Known::State(state) if state.stage == Stage::Ready => {
+                storage::usage(&self.context, &subject).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Removes what nobody needs any more, and reports content that is not proven. `known` are all instances of this node.

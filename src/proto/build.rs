@@ -6,7 +6,7 @@ use std::{env, fs};
 
 /// Messages whose derived `Debug` would show a secret; `lib.rs` writes theirs. Without a leading dot, so that
 /// nested messages keep the derived one.
-const SECRET_MESSAGES: [&str; 19] = [
+const SECRET_MESSAGES: [&str; 24] = [
     "builder.BuildRegistryAuth",
     "builder.LogInfo",
     "contentservice.DownloadUrlResponse",
@@ -17,6 +17,11 @@ const SECRET_MESSAGES: [&str; 19] = [
     "ideplugin.PluginDownloadURLResponse",
     "ideplugin.PluginUploadURLResponse",
     "spaceport.v1.DoctorRequest",
+    "spaceport.v1.ExecCommand",
+    "spaceport.v1.ExecRequest",
+    "spaceport.v1.ExecResponse",
+    "spaceport.v1.ForwardRequest",
+    "spaceport.v1.ForwardResponse",
     "spaceport.v1.InstallRequest",
     "spaceport.v1.InstallResponse",
     "spaceport.v1.LogsResponse",

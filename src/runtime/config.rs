@@ -19,7 +19,7 @@ pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
 pub use reader::{Group, Problem, Report, TemplateCheck};
-pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
+pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, SessionCaps, StreamCaps};
 
 mod audit;
 mod classes;

@@ -176,6 +176,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
         limits,
         calls,
         streams: config.rpc_server.streams,
+        sessions: config.rpc_server.sessions,
         refusals,
         clients: config.rpc_server.clients.clone(),
         age: config.rpc_server.age,

@@ -92,6 +92,7 @@ async fn operations(config: &Config, cluster: &Cluster) -> anyhow::Result<Operat
     let settings = Settings {
         host_path: config.host_path.clone(),
         node: config.node.clone(),
+        quota: config.quota.backend,
         format: match config.format {
             ContentFormat::Tar => ArchiveFormat::Tar,
             ContentFormat::Zst => ArchiveFormat::Zst,

@@ -7,6 +7,8 @@ pub enum Entry {
     Reads,
     /// Not recorded: it changes something, but is called too often. `grpc_server_handled_total` counts it.
     Counted,
+    /// One line for each stream, at its end. The service that reads the stream says what is recorded.
+    Stream,
     /// One line for each call.
     Recorded {
         /// What the call acts on: label and field of the request.
@@ -68,6 +70,7 @@ pub const METHODS: &[(&str, Entry)] = &[
     ("/wsman.WorkspaceManager/UpdateSSHKey", to_workspace(&[])),
     ("/wsman.WorkspaceManager/DescribeCluster", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Logs", Entry::Reads),
+    ("/spaceport.v1.WorkspaceManager/DescribeContent", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/DescribeEnded", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Version", Entry::Reads),
     ("/spaceport.v1.WorkspaceContent/ListBackups", Entry::Reads),
@@ -93,6 +96,8 @@ pub const METHODS: &[(&str, Entry)] = &[
     ),
     ("/ideplugin.IDEPluginService/DownloadURL", Entry::Reads),
     ("/ideplugin.IDEPluginService/PluginHash", Entry::Reads),
+    ("/spaceport.v1.WorkspaceManager/Exec", Entry::Stream),
+    ("/spaceport.v1.WorkspaceManager/Forward", Entry::Stream),
     ("/registryfacade.SpecProvider/GetImageSpec", Entry::Reads),
     ("/builder.ImageBuilder/ResolveBaseImage", Entry::Reads),
     ("/builder.ImageBuilder/ResolveWorkspaceImage", Entry::Reads),

@@ -148,6 +148,16 @@ impl Store {
         Ok(ids)
     }
 
+    /// The newest head that the store had at a time, by its own clock.
+    pub async fn newest_head_at(
+        &self,
+        keys: &WorkspaceKeys,
+        at: Timestamp,
+    ) -> Result<Option<BackupId>, Error> {
+        let heads = self.heads(keys).await?.into_iter();
+        Ok(heads.filter(|(_, written)| *written <= at).map(|(id, _)| id).max())
+    }
+
     /// Reads a head.
     pub async fn read_head(&self, keys: &WorkspaceKeys, id: BackupId) -> Result<Head, Error> {
         let key = keys.head(id);
@@ -189,13 +199,19 @@ impl Store {
         id: BackupId,
         head: Head,
     ) -> Result<ProvenHead, NotProven> {
-        let archive = Key::parse(keys.owner(), &head.archive).map_err(Error::from)?;
-        if !keys.all().contains(&archive) {
-            let problem = "it names an object outside of its workspace".to_owned();
-            return Err(Error::BadHead { at: self.place(&keys.head(id))?.at, problem }.into());
-        }
+        let archive = self.archive_of(keys, id, &head)?;
         let proven = self.prove(&archive, &Expectation::of_head(&head)).await?;
         Ok(ProvenHead { id, head, archive: proven })
+    }
+
+    /// The object that a head names. A path that cannot be one is a damaged head, and not a name that a user gave.
+    fn archive_of(&self, keys: &WorkspaceKeys, id: BackupId, head: &Head) -> Result<Key, Error> {
+        let problem = match Key::parse(keys.owner(), &head.archive) {
+            Ok(archive) if keys.all().contains(&archive) => return Ok(archive),
+            Ok(_) => "it names an object outside of its workspace".to_owned(),
+            Err(error) => format!("it names no object: {error}"),
+        };
+        Err(Error::BadHead { at: self.place(&keys.head(id))?.at, problem })
     }
 
     /// The newest backup of a workspace; `None` if there is none. Of a head and `full.tar` the newer one wins by the clock of the
@@ -230,14 +246,14 @@ impl Store {
         let mut backups: Vec<Backup> = self.full_tar(keys).await?.into_iter().collect();
         for id in ids.into_iter().rev().take(LISTED) {
             let read = self.read_head(keys, id).await;
-            match read.and_then(|head| Ok((Key::parse(keys.owner(), &head.archive)?, head))) {
+            match read.and_then(|head| Ok((self.archive_of(keys, id, &head)?, head))) {
                 Ok((key, head)) => {
                     let Head { size, made_at, format, agent, .. } = head;
                     backups.push(Backup { id: Some(id), key, size, made_at, format, agent });
                 }
                 // Pruned since it was listed.
                 Err(Error::NotFound(_)) => {}
-                Err(Error::BadHead { .. } | Error::Name(_)) => unreadable.push(id),
+                Err(Error::BadHead { .. }) => unreadable.push(id),
                 Err(error) => return Err(error),
             }
         }

@@ -52,6 +52,10 @@ pub const BACKUP_FAILURE: &str = "BackupFailure";
 pub const STATE_WIPED: &str = "StateWiped";
 /// True where the workspace had to be killed before its backup.
 pub const FORCE_KILLED_TASK: &str = "ForceKilledTask";
+/// True while an initialisation or a backup takes long, with what it does at the moment; False once it ended.
+pub const CONTENT_PROGRESS: &str = "ContentProgress";
+/// True with a sentence while the storage of the workspace is full; False once it has space again.
+pub const STORAGE_FULL: &str = "StorageFull";
 /// Probe of existing node agents for a stale cache; means nothing to us.
 pub const REFRESH: &str = "Refresh";
 
@@ -73,6 +77,10 @@ pub mod reason {
     pub const BACKUP_COMPLETE: &str = "BackupComplete";
     /// Of [`BACKUP_FAILURE`](super::BACKUP_FAILURE).
     pub const BACKUP_FAILED: &str = "BackupFailed";
+    /// Of [`STORAGE_FULL`](super::STORAGE_FULL) when True.
+    pub const QUOTA_REACHED: &str = "QuotaReached";
+    /// Of [`STORAGE_FULL`](super::STORAGE_FULL) when False.
+    pub const BELOW_QUOTA: &str = "BelowQuota";
     /// Of [`WORKSPACE_CONTAINER_RUNNING`](super::WORKSPACE_CONTAINER_RUNNING) False while its image cannot be pulled, but
     /// may be yet.
     pub const IMAGE_PULL_FAILING: &str = "ImagePullFailing";

@@ -86,6 +86,8 @@ pub const CANARY: &str = "spaceport-canary";
 /// Extra of the impersonated user that the fence compares.
 pub const EPOCH: &str = "spaceport.dev/epoch";
 
+/// Node label: the backend by which the node agent limits the storage of workspaces, or `none`.
+pub const STORAGE_QUOTA: &str = "spaceport.dev/storage-quota";
 /// Node label that regular workspaces require.
 pub const NODE_REGULAR: &str = "gitpod.io/workload_workspace_regular";
 /// Node label that headless workspaces require.

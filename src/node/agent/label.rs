@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use domain::names::Namespace;
-use k8s::resources::names::node_agent_ready;
+use k8s::resources::names::{STORAGE_QUOTA, node_agent_ready};
 use runtime::readiness::{Gate, Readiness};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::api::Cluster;
 use super::coordinator::Instances;
+use crate::quota::Backend;
 
 /// Between writes: a Node that is created again has no label.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -28,6 +29,10 @@ pub struct Label {
     pub namespaces: Vec<Namespace>,
     /// Set once all workspaces are known.
     pub instances: watch::Receiver<Instances>,
+    /// How storage is limited; a label of its own says it.
+    pub backend: Backend,
+    /// Whether that works.
+    pub has_quota: watch::Receiver<bool>,
     /// Whether too little space is free.
     pub is_full: watch::Receiver<bool>,
     /// Shows failures.
@@ -39,7 +44,8 @@ pub struct Label {
 impl Label {
     /// Runs until the shutdown, and removes the label then.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Infallible> {
-        let Self { cluster, namespaces, mut instances, mut is_full, readiness, gate } = self;
+        let Self { cluster, namespaces, mut instances, backend, mut has_quota, mut is_full, readiness, gate } =
+            self;
         let mut gate = Some(gate);
         let mut shown = None;
         let known = instances.wait_for(|instances| instances.is_complete);
@@ -47,8 +53,8 @@ impl Label {
             return Ok(());
         }
         while !shutdown.is_cancelled() {
-            let wanted = !*is_full.borrow_and_update();
-            let wait = match set(&cluster, &namespaces, wanted).await {
+            let wanted = !*is_full.borrow_and_update() && *has_quota.borrow_and_update();
+            let wait = match set(&cluster, &namespaces, wanted, backend).await {
                 Ok(()) => {
                     readiness.recover(PART);
                     if shown.replace(wanted) != Some(wanted) {
@@ -67,12 +73,13 @@ impl Label {
             };
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                // An error means that the disk guard ended, which is the shutdown.
+                // An error means that a guard ended, which is the shutdown.
                 _ = is_full.changed() => {}
+                _ = has_quota.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        match set(&cluster, &namespaces, false).await {
+        match set(&cluster, &namespaces, false, backend).await {
             Ok(()) => info!(ready = false, "the readiness label of the node is written"),
             Err(error) => warn!(%error, "failed to remove the readiness label of the node"),
         }
@@ -80,8 +87,14 @@ impl Label {
     }
 }
 
-async fn set(cluster: &Cluster, namespaces: &[Namespace], is_ready: bool) -> Result<(), super::error::Error> {
+async fn set(
+    cluster: &Cluster,
+    namespaces: &[Namespace],
+    is_ready: bool,
+    backend: Backend,
+) -> Result<(), super::error::Error> {
     let value = is_ready.then_some("true");
-    let labels: Vec<_> = namespaces.iter().map(|one| (node_agent_ready(one.as_str()), value)).collect();
+    let mut labels: Vec<_> = namespaces.iter().map(|one| (node_agent_ready(one.as_str()), value)).collect();
+    labels.push((STORAGE_QUOTA.to_owned(), Some(backend.name())));
     cluster.label(&labels).await
 }

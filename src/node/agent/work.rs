@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s::resources::{Snapshot, Workspace};
@@ -28,6 +29,8 @@ pub struct Work {
     pub slots: Slots,
     /// What is counted.
     pub meters: Meters,
+    /// Between looks at the storage that a workspace uses; `None`: nobody looks.
+    pub measures: Option<Duration>,
     /// Cancelled at the shutdown: nothing new begins.
     pub stop: CancellationToken,
 }

@@ -11,21 +11,19 @@ use domain::backoff::jittered;
 use domain::workspace::Phase;
 use jiff::Timestamp;
 use k8s::resources::{Workspace, conditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use super::api::{Kind, node_of};
+use super::api::{Kind, PodSeen, node_of};
 use super::error::Error;
-use super::images;
-use super::metrics::Running;
-use super::snapshot;
+use super::operating::{Operating, Outcome};
 use super::work::{Known, Work};
-use crate::decide::{Next, Operation, Report, Update};
-use crate::helper::Progress;
-use crate::operations;
+use super::{images, snapshot, storage};
+use crate::decide::{Next, Operation, Report};
 
 /// Delays after what failed.
 const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::from_mins(1));
@@ -33,6 +31,9 @@ const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::f
 const IMAGES_AGAIN: Duration = Duration::from_secs(15);
 /// How often it is asked.
 const IMAGES_TRIES: u32 = 8;
+
+/// Until the pod of a deleted workspace is asked for again.
+const POD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What comes after one step.
 enum Turn {
@@ -58,9 +59,11 @@ pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
         current,
         name,
         is_deleted: false,
+        pod: None,
         snapshots_done: BTreeSet::new(),
         has_operated: false,
         images_tried: 0,
+        measure_at: Instant::now(),
         backoff: BACKOFF.build(),
     };
     task.run().await;
@@ -75,11 +78,15 @@ struct Task {
     name: String,
     /// The resource does not exist any more.
     is_deleted: bool,
+    /// What is known of the pod of a resource that is deleted.
+    pod: Option<PodSeen>,
     /// Snapshots that are completed, as far as the watch still reports them.
     snapshots_done: BTreeSet<String>,
     /// An operation ended since the last step.
     has_operated: bool,
     images_tried: u32,
+    /// When the storage is looked at next.
+    measure_at: Instant,
     backoff: ExponentialBackoff,
 }
 
@@ -147,6 +154,53 @@ impl Task {
         };
         self.snapshots_done.retain(|name| known.snapshots.contains_key(name));
         self.current = Known { workspace, ..known };
+        self.apply_pod();
+    }
+
+    /// Changes the last conditions of a deleted resource as its controller would have done.
+    fn apply_pod(&mut self) {
+        let Some(seen) = self.pod.filter(|_| self.is_deleted) else { return };
+        let Some(status) = &mut Arc::make_mut(&mut self.current.workspace).status else { return };
+        let running = conditions::WORKSPACE_CONTAINER_RUNNING;
+        let Some(running) = status.conditions.iter_mut().find(|condition| condition.type_ == running) else {
+            return;
+        };
+        match seen {
+            PodSeen::Runs => {}
+            PodSeen::Ended => "False".clone_into(&mut running.status),
+            // Nobody saw its container end, so the folder is not taken for what is archived of it.
+            PodSeen::Gone => {
+                let type_ = conditions::FORCE_KILLED_TASK.to_owned();
+                let killed = Condition { type_, ..running.clone() };
+                status.conditions.retain(|condition| condition.type_ != killed.type_);
+                status.conditions.push(killed);
+            }
+        }
+    }
+
+    /// Asks for the pod of a deleted resource, whose controller writes nothing any more.
+    async fn ask_pod(&mut self) -> Turn {
+        let workspace = Arc::clone(&self.current.workspace);
+        let namespace = workspace.namespace().unwrap_or_default();
+        let runtime = workspace.status.as_ref().and_then(|status| status.runtime.as_deref());
+        let seen = match runtime.and_then(|runtime| runtime.pod_name.as_deref()) {
+            Some(pod) => match self.work.cluster.pod(&namespace, pod, workspace.uid().as_deref()).await {
+                Ok(seen) => seen,
+                Err(error) => return self.failed(&error),
+            },
+            // A pod whose name nobody wrote was never seen.
+            None => PodSeen::Gone,
+        };
+        if seen == PodSeen::Runs && self.pod.is_none() {
+            warn!(
+                instance = self.name,
+                node = self.work.cluster.node,
+                "the pod of a deleted workspace still runs; its content stays on this node until the pod is gone, and is backed up then"
+            );
+        }
+        self.pod = Some(seen);
+        self.apply_pod();
+        if seen == PodSeen::Runs { Turn::At(Instant::now() + POD_AGAIN) } else { Turn::Again }
     }
 
     async fn turn(&mut self) -> Turn {
@@ -159,11 +213,13 @@ impl Task {
         }
         // It may be created again under its name.
         self.is_deleted &= self.current.is_gone;
+        self.pod = self.pod.filter(|_| self.is_deleted);
         let now = Timestamp::now();
         let next = self.work.operations.next(&self.current.workspace, self.is_deleted, now).await;
         match next {
             Next::Run(operation) => self.operate(operation).await,
             Next::Nothing | Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
+            Next::AskPod => self.ask_pod().await,
             Next::Write(report) => self.write(&report).await,
             Next::ForceKill => self.force_kill().await,
             Next::Nothing => self.beside().await.unwrap_or(Turn::Idle),
@@ -209,52 +265,18 @@ impl Task {
                 return Turn::Again;
             }
         }
-        if operation.uploads() {
-            self.work.meters.waited(slot.waited);
-        }
-        let workspace = Arc::clone(&self.current.workspace);
-        let (kind, began) = (operation.name(), Instant::now());
-        let running = self.work.meters.begin(kind);
-        debug!(instance = self.name, kind, "an operation begins");
-        let (progress, _) = watch::channel(Progress::default());
-        let outcome = self.work.operations.run(operation, &workspace, &progress).await;
-        drop(slot);
-        self.has_operated = true;
-        self.ended(operation, &workspace, began.elapsed(), outcome, running)
-    }
-
-    /// Logs and counts the end of an operation. What is to be written comes as the next step.
-    fn ended(
-        &self,
-        operation: Operation,
-        workspace: &Workspace,
-        took: Duration,
-        outcome: Result<Option<Report>, operations::Error>,
-        running: Running,
-    ) -> Turn {
-        let (instance, kind, seconds) = (&self.name, operation.name(), took.as_secs_f64());
-        let (type_, class) = (format!("{:?}", workspace.spec.type_), &workspace.spec.class);
-        match operation {
-            Operation::Initialise => self.work.meters.initialized(&type_, class, took),
-            Operation::BackUp => self.work.meters.finalized(&type_, class, took),
-            Operation::Wipe => {}
-        }
-        let report = match outcome {
-            Ok(report) => report,
-            Err(error) => {
-                error!(instance, kind, %error, "the node cannot carry out an operation; trying again");
-                return Turn::Failed;
-            }
+        let operating = Operating {
+            work: &self.work,
+            known: &self.known,
+            workspace: &self.current.workspace,
+            is_deleted: self.is_deleted,
         };
-        match report.as_ref().map(failure) {
-            None => warn!(instance, kind, seconds, "an operation is to be repeated"),
-            Some(Some(reason)) => warn!(instance, kind, seconds, reason, "an operation failed"),
-            Some(None) => {
-                running.done();
-                info!(instance, kind, seconds, "an operation is done");
-            }
+        let outcome = operating.run(operation, slot).await;
+        self.has_operated = true;
+        match outcome {
+            Outcome::Ended => Turn::Again,
+            Outcome::Impossible => Turn::Failed,
         }
-        Turn::Again
     }
 
     async fn write(&mut self, report: &Report) -> Turn {
@@ -278,20 +300,7 @@ impl Task {
             return self.failed(&error);
         }
         let attempt = workspace.status.as_ref().and_then(|status| status.pod_recreated).unwrap_or_default();
-        let killed = Update {
-            kind: conditions::FORCE_KILLED_TASK,
-            is_true: true,
-            reason: conditions::reason::UNKNOWN,
-            message: "the container still ran 5 min after the stop and was killed".to_owned(),
-        };
-        let report = Report {
-            attempt,
-            conditions: vec![killed],
-            git: None,
-            snapshot: None,
-            initializer_metrics: None,
-        };
-        self.write(&report).await
+        self.write(&Report::force_killed(attempt)).await
     }
 
     /// What is done beside the life of the content.
@@ -299,10 +308,15 @@ impl Task {
         if let Some(turn) = self.snapshot_due().await {
             return Some(turn);
         }
-        let status = self.current.workspace.status.as_ref()?;
-        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES
-        {
+        if self.current.workspace.status.as_ref()?.phase != Phase::Running {
             return None;
+        }
+        if let Some(turn) = self.storage_due().await {
+            return Some(turn);
+        }
+        let status = self.current.workspace.status.as_ref()?;
+        if status.image_info.is_some() || self.images_tried >= IMAGES_TRIES {
+            return self.work.measures.map(|_| Turn::At(self.measure_at));
         }
         self.images_tried += 1;
         Some(match self.images().await {
@@ -310,6 +324,23 @@ impl Task {
             Ok(false) => Turn::At(Instant::now() + IMAGES_AGAIN),
             Err(error) => self.failed(&error),
         })
+    }
+
+    /// Looks at the storage that the workspace uses, unless it changes meanwhile.
+    async fn storage_due(&mut self) -> Option<Turn> {
+        let interval = self.work.measures?;
+        if Instant::now() < self.measure_at {
+            return None;
+        }
+        let _slot = self.work.slots.take(false, &self.work.stop).await?;
+        let mut known = self.known.clone();
+        let report = tokio::select! {
+            biased;
+            _ = known.changed() => return Some(Turn::Again),
+            report = storage::look(&self.work, &self.current.workspace) => report,
+        };
+        self.measure_at = Instant::now() + interval;
+        Some(self.write(&report?).await)
     }
 
     /// Writes the sizes of the image. `false`: the node does not list it yet.
@@ -347,16 +378,6 @@ impl Task {
         warn!(instance = self.name, %error, "the apiserver did not take part; trying again");
         Turn::Failed
     }
-}
-
-/// Why the operation failed that a report is about.
-fn failure(report: &Report) -> Option<&str> {
-    let is_failure = |update: &&Update| match update.kind {
-        conditions::BACKUP_FAILURE => update.is_true,
-        conditions::CONTENT_READY | conditions::STATE_WIPED => !update.is_true,
-        _ => false,
-    };
-    report.conditions.iter().find(is_failure).map(|update| update.message.as_str())
 }
 
 /// Versions of one cluster grow.

@@ -8,11 +8,12 @@ use content::archive::{self, Limits, RestoreOptions, Rule, WriteOptions};
 use content::initializer::Fault;
 use content::store::Tail;
 use content::tree::{self, Comparison, Excludes, StateWriter, quoted};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat2, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 use serde_json::Value;
 
 use super::frames::{Frames, Kind};
+use super::measure::measure;
 use super::{Answer, READY, READY_FOLDER, Request};
 use crate::helper::{Archives, Io, Unable};
 
@@ -65,6 +66,10 @@ impl Archives for ArchiveWork {
                 logs(workspace, &frames)?;
                 Answer::Done
             }
+            Request::Measure => {
+                progress("measuring the storage", 0);
+                measure(workspace).map_err(text)?
+            }
         };
         frames.put(Kind::End, b"").map_err(text)?;
         serde_json::to_value(answer).map_err(text)
@@ -113,7 +118,10 @@ fn write(
         None
     };
     let out = frames.of(Kind::Data).with(count);
-    let options = WriteOptions { level: LEVEL, ..WriteOptions::default() };
+    // Without a name it is in no backup, and it is gone with the helper.
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let spill = openat(workspace, c".", flags, Mode::RUSR | Mode::WUSR).ok().map(File::from);
+    let options = WriteOptions { level: LEVEL, spill, ..WriteOptions::default() };
     if !plain {
         let summary = archive::write(workspace, excludes, options, out, state).map_err(|e| blame(&e))?;
         return Ok(Answer::written(&summary));

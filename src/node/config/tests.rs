@@ -4,6 +4,7 @@ use runtime::config::{Report, read_groups_of};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::quota::Backend;
 
 const DOCS: &str = include_str!("../../../docs/node-configuration.md");
 const MANAGER_DOCS: &str = include_str!("../../../docs/configuration.md");
@@ -94,6 +95,17 @@ fn problems_name_their_keys() {
         ("/node/helper", json!({"folders": ["usr"]}), "node.helper.folders[0]: must be absolute"),
         ("/node/helper", json!({"environment": {"A B": "x"}}), "is not the name of a variable"),
         ("/node/diskGuard", json!({"minFree": "100%"}), "node.diskGuard.minFree: \"100%\" is neither"),
+        (
+            "/node/quota",
+            json!({"backend": "xfs-project"}),
+            "node.quota.backend: xfs-project is not available yet: it waits until a machine can test it",
+        ),
+        (
+            "/node/quota",
+            json!({"backend": "zfs"}),
+            "node.quota.backend: \"zfs\" is no backend: use btrfs-qgroup or measured",
+        ),
+        ("/node/quota", json!({"interval": 0}), "node.quota.interval: must be more than zero"),
         ("/content", json!({}), "content.storage.kind: is required"),
         ("/content/storage", json!({"kind": "local"}), "content.storage.local.path: is required"),
     ] {
@@ -104,6 +116,17 @@ fn problems_name_their_keys() {
         {"namespace": "a", "secretsNamespace": "c"},
     ]);
     has_problem(with("/node/namespaces", twice), "node.namespaces[1].namespace: is named twice");
+}
+
+#[test]
+fn storage_is_limited_only_by_a_backend_that_is_named() {
+    let backend = |text: Option<&str>| {
+        read_in(with("/node/quota", json!({ "backend": text })), None).unwrap().quota.backend
+    };
+    assert_eq!(read_in(minimal(), None).unwrap().quota.backend, Backend::None);
+    assert_eq!(backend(None), Backend::None);
+    assert_eq!(backend(Some("measured")), Backend::Measured);
+    assert_eq!(backend(Some("btrfs-qgroup")), Backend::BtrfsQgroup);
 }
 
 #[test]

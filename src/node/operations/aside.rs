@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::error::Error;
-use super::folders;
+use super::{folders, volumes};
 use crate::state::{Known, Origin};
 
 /// What is known of the content of this very resource, after the state and the folder of another one were set aside.
@@ -15,7 +15,7 @@ pub(super) async fn own(context: &Context, origin: &Origin) -> Result<Known, Err
     let id = origin.instance.clone();
     let moved = context.disk.blocking(origin.instance.as_str(), move |layout| {
         let aside = layout.aside();
-        folders::empty(&layout.content(&id), &aside, id.as_str())?;
+        volumes::empty(layout, &id, &aside)?;
         // The state file last: without it, nobody knows whose the folder is.
         let files = [layout.tree(&id), layout.new_tree(&id), layout.journal(&id), layout.state(&id)];
         files.iter().try_for_each(|file| {

@@ -1,6 +1,7 @@
 //! What all operations of a node need.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,12 +10,14 @@ use content::initializer::one_time::OneTimeLogins;
 use content::store::Store;
 use domain::names::WorkspaceId;
 use domain::secret::Secret;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
 use super::folders;
 use super::settings::Settings;
 use crate::helper::Helper;
+use crate::quota::Quota;
 use crate::state::Disk;
 
 /// Reads the Secrets of workspaces.
@@ -31,6 +34,7 @@ pub trait Secrets: Send + Sync {
 /// What all operations of a node need.
 pub(super) struct Context {
     pub(super) settings: Settings,
+    pub(super) quota: Quota,
     pub(super) helper: Helper,
     pub(super) store: Store,
     pub(super) secrets: Arc<dyn Secrets>,
@@ -59,8 +63,11 @@ impl Context {
 
     fn begin(&self, guard: OwnedMutexGuard<()>) -> JoinHandle<()> {
         let (layout, is_ending) = (self.disk.layout().clone(), Arc::clone(&self.is_ending));
+        let (btrfs, runtime) = (self.quota.btrfs().clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
-            match folders::empty_trash(&layout, &is_ending) {
+            // One that holds others is emptied like a folder.
+            let remove = |path: &Path| runtime.block_on(btrfs.delete(path)).is_ok();
+            match folders::empty_trash(&layout, &is_ending, &remove) {
                 Ok(0) => {}
                 Ok(entries) => tracing::debug!(entries, "deleted discarded content"),
                 Err(error) => tracing::warn!(%error, "discarded content cannot be deleted"),

@@ -11,6 +11,7 @@ use super::error::{Error, Failure};
 use super::folders::{self, Adopted};
 use super::restore;
 use super::subject::Subject;
+use super::volumes;
 use crate::state::{Base, KeptFolder, STATE_MAX, read_file, remove_file, write_file};
 
 /// Under which file work on the kept folder of a workspace is done one after the other.
@@ -34,7 +35,7 @@ pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size:
         let kept = layout.kept(&origin.owner, &origin.workspace);
         remove_file(&layout.kept_record(&origin.owner, &origin.workspace))?;
         folders::discard(&kept, &layout.trash(), &format!("{}.{}", origin.owner, origin.workspace))?;
-        folders::relocate(&content, &kept)?;
+        volumes::relocate(layout, &origin.instance, &kept)?;
         folders::relocate(&tree, &layout.kept_tree(&origin.owner, &origin.workspace))?;
         write_file(&layout.kept_record(&origin.owner, &origin.workspace), &record)
     });
@@ -47,7 +48,7 @@ pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size:
 pub(super) async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
     let id = subject.origin.instance.clone();
     let discarded = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
-        folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
+        volumes::discard(layout, &id)?;
         remove_file(&layout.tree(&id))
     });
     discarded.await.map_err(Error::stopped)?;
@@ -87,6 +88,7 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
         return Ok(None);
     }
     let KeptFolder { base, size, excludes, .. } = record.clone();
+    let backend = context.quota.backend();
     let is_like = excludes == context.settings.excludes.of(&subject.class);
     let name = lock(&subject.origin.owner, &subject.origin.workspace);
     let adopted = context.disk.blocking(&name, move |layout| {
@@ -96,10 +98,8 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
             return Ok(None);
         }
         remove_file(&path)?;
-        let adopted = folders::adopt(
-            &layout.kept(&origin.owner, &origin.workspace),
-            &layout.content(&origin.instance),
-        )?;
+        let kept = layout.kept(&origin.owner, &origin.workspace);
+        let adopted = volumes::adopt(layout, &kept, &origin.instance, backend)?;
         let tree = layout.kept_tree(&origin.owner, &origin.workspace);
         match adopted {
             Adopted::Whole => folders::relocate(&tree, &layout.tree(&origin.instance))?,

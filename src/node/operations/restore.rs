@@ -13,7 +13,8 @@ use super::subject::Subject;
 use crate::archives::{Answer, Request};
 use crate::state::Base;
 
-/// Bytes that a restore may have without a quota.
+/// Bytes that a restore may have without a quota, and those of a backup: its owner's files come back, also from a node where
+/// nothing stopped them.
 const UNLIMITED: u64 = 1 << 50;
 
 /// What was restored.
@@ -81,7 +82,7 @@ pub(super) async fn backup(
     tree: bool,
 ) -> Result<Restored, Failure> {
     let Source { key, options, .. } = source;
-    restore(context, subject, worker, &key, options, tree)
+    restore(context, subject, worker, &key, options, (UNLIMITED, tree))
         .await
         .map_err(|f| f.while_doing("restoring the backup"))
 }
@@ -100,7 +101,9 @@ pub(super) async fn snapshot(
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }
-    let restored = restore(context, subject, worker, &key, DownloadOptions::default(), false).await;
+    // What was stored near the quota must come back.
+    let bytes = subject.quota.map_or(UNLIMITED, |quota| quota.saturating_add(quota / 10));
+    let restored = restore(context, subject, worker, &key, DownloadOptions::default(), (bytes, false)).await;
     restored.map(Some).map_err(|failure| failure.while_doing(&format!("restoring snapshot {}", object.name)))
 }
 
@@ -120,11 +123,9 @@ async fn restore(
     worker: &Worker<'_>,
     key: &Key,
     options: DownloadOptions,
-    tree: bool,
+    (bytes, tree): (u64, bool),
 ) -> Result<Restored, Failure> {
     let download = context.store.download(key, options).await?;
-    // What was backed up near the quota must come back.
-    let bytes = subject.quota.map_or(UNLIMITED, |quota| quota.saturating_add(quota / 10));
     let excludes = context.settings.excludes.of(&subject.class);
     let request = Request::Restore { bytes, tree: tree.then_some(excludes) };
     let instance = &subject.origin.instance;

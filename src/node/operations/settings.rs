@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use content::store::{Format, PrunePolicy};
 
+use crate::quota::Backend;
+
 /// Settings of the operations of a node.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -15,6 +17,8 @@ pub struct Settings {
     pub node: String,
     /// Format of backups.
     pub format: Format,
+    /// How storage is limited.
+    pub quota: Backend,
     /// What backups leave out.
     pub excludes: Excludes,
     /// Longest times.

@@ -98,6 +98,16 @@ impl Layout {
         self.states().join("kept")
     }
 
+    /// Subvolumes of instances, where the file system limits their storage. Each is mounted over the content of its instance.
+    pub fn volumes(&self) -> PathBuf {
+        self.own().join("volumes")
+    }
+
+    /// The subvolume of an instance.
+    pub fn volume(&self, instance: &WorkspaceId) -> PathBuf {
+        self.volumes().join(instance.as_str())
+    }
+
     /// What is being deleted.
     pub fn trash(&self) -> PathBuf {
         self.own().join("trash")

@@ -2,8 +2,9 @@
 
 use content::initializer::scrub::Scrubber;
 use content::initializer::{Fault, Git, Plan, Prebuild, Step, parse};
-use content::store::BackupId;
+use content::store::Format;
 use domain::workspace::Kind;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::operations::context::Context;
 use crate::operations::error::Failure;
 use crate::operations::exchange::{TreeFile, Worker};
 use crate::operations::subject::Subject;
-use crate::operations::{folders, keep, restore};
+use crate::operations::{keep, restore, volumes};
 use crate::state::{Base, Content};
 
 /// Fills the empty folder of a workspace by its initializer.
@@ -77,10 +78,10 @@ impl Filling<'_> {
             let size = self.content.metrics.iter().fold(0_u64, |sum, metric| sum.saturating_add(metric.size));
             self.measure("composite", begun, size);
         }
-        self.content.newest = match self.content.base {
-            Some(Base::Head(id)) => Some(id),
-            Some(Base::FullTar { .. }) | None => self.newest().await,
-        };
+        match self.content.base {
+            Some(Base::Head(id)) => self.content.newest = Some(id),
+            Some(Base::FullTar { .. }) | None => self.find_newest().await,
+        }
         Ok(self.content)
     }
 
@@ -91,7 +92,7 @@ impl Filling<'_> {
             Step::Git(git) => self.clone_repository(git).await?,
             Step::Snapshot(object) => {
                 self.worker.step("restoring a snapshot");
-                self.clear().await?;
+                self.clear_without_limit().await?;
                 let restored = restore::snapshot(self.context, self.subject, &self.worker, object)
                     .await?
                     .ok_or_else(|| {
@@ -133,7 +134,7 @@ impl Filling<'_> {
         let mut problem = None;
         if let Some(object) = &prebuild.snapshot {
             self.worker.step("restoring a prebuild");
-            self.clear().await?;
+            self.clear_without_limit().await?;
             match restore::snapshot(self.context, self.subject, &self.worker, object).await {
                 Ok(Some(restored)) => {
                     self.worker.step("updating the repositories of a prebuild");
@@ -179,8 +180,7 @@ impl Filling<'_> {
         }
         // A kept folder that could not be taken may have left something.
         self.is_empty = false;
-        self.clear().await?;
-        self.prepare().await?;
+        self.clear_without_limit().await?;
         let source = restore::newest(self.context, self.subject).await?;
         let base = source.base.clone();
         self.worker.step("restoring the last backup");
@@ -200,13 +200,19 @@ impl Filling<'_> {
         file.finish().await.map_err(failed)
     }
 
-    /// Makes the folder for the workspace's user.
+    /// Makes the folder for the workspace's user, with the limit of its class.
     async fn prepare(&self) -> Result<(), Failure> {
-        let id = self.subject.origin.instance.clone();
-        let prepared = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
-            folders::prepare(&layout.content(&id))
-        });
+        let prepared = volumes::prepare(self.context, &self.subject.origin.instance, self.subject.quota);
         prepared.await.map_err(|error| Failure::platform(format!("the folder of the workspace: {error}")))
+    }
+
+    /// Empties the folder for a restore, which may exceed the limit until the content is ready: what was backed up near it must come
+    /// back.
+    async fn clear_without_limit(&mut self) -> Result<(), Failure> {
+        self.clear().await?;
+        let layout = self.context.disk.layout();
+        let lifted = self.context.quota.limit(layout, &self.subject.origin.instance, None);
+        lifted.await.map_err(|error| Failure::platform(format!("the limit of the storage: {error}")))
     }
 
     /// A restore replaces all that earlier steps made.
@@ -216,24 +222,25 @@ impl Filling<'_> {
         }
         let id = self.subject.origin.instance.clone();
         let emptied = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
-            folders::empty(&layout.content(&id), &layout.trash(), id.as_str())
+            volumes::empty(layout, &id, &layout.trash())
         });
         emptied.await.map_err(|error| Failure::platform(format!("the folder of the workspace: {error}")))?;
+        self.prepare().await?;
         self.is_empty = true;
         Ok(())
     }
 
     /// The newest head, of a workspace that will be backed up.
-    async fn newest(&self) -> Option<BackupId> {
-        if self.subject.origin.kind != Kind::Regular {
-            return None;
+    async fn find_newest(&mut self) {
+        if self.subject.origin.kind != Kind::Regular || self.context.settings.format != Format::Zst {
+            return;
         }
         match self.context.store.list_heads(&self.subject.keys()).await {
-            Ok(heads) => heads.last().copied(),
+            Ok(heads) => self.content.newest = heads.last().copied(),
             Err(error) => {
                 let instance = &self.subject.origin.instance;
-                tracing::warn!(%instance, %error, "the heads of the workspace cannot be listed");
-                None
+                tracing::warn!(%instance, %error, "the heads of the workspace cannot be listed; its backup does that");
+                self.content.unlisted = Some(Timestamp::now());
             }
         }
     }
