@@ -32,9 +32,11 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(bad_request(spec.field, spec.rule));
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoDecision(_) | Error::NoCluster(_) | Error::NoDrain(_) => {
-            Code::NotFound
-        }
+        Error::NoWorkspace(_)
+        | Error::NoDecision(_)
+        | Error::NoCluster(_)
+        | Error::NoContent { .. }
+        | Error::NoDrain(_) => Code::NotFound,
         Error::WorkspaceExists { .. }
         | Error::MetaTaken { .. }
         | Error::HostTaken { .. }
@@ -48,17 +50,7 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Unplaceable { verdicts, .. } => {
-            details.set_precondition_failure(rejections(verdicts));
-            if is_passing(verdicts) {
-                details.set_retry_info(Some(RETRY_LEADER));
-                Code::Unavailable
-            } else if is_full(verdicts) {
-                Code::ResourceExhausted
-            } else {
-                Code::FailedPrecondition
-            }
-        }
+        Error::Unplaceable { verdicts, .. } => unplaceable(verdicts, &mut details),
         Error::NoRoom { without, .. } => {
             details.set_precondition_failure(listed("WORKSPACE", without.iter().map(|(id, why)| (id, why))));
             Code::FailedPrecondition
@@ -68,6 +60,7 @@ pub fn status(error: &Error) -> Status {
         | Error::DrainStage { .. }
         | Error::SecretsInUse
         | Error::StillRegistered(_)
+        | Error::NoStorage
         | Error::RegisteredAs { .. } => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
             details.set_retry_info(Some(RETRY_LEADER));
@@ -112,8 +105,6 @@ pub fn status(error: &Error) -> Status {
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } | Error::SessionLimit { .. } => Code::DeadlineExceeded,
-        Error::NoStorage => Code::FailedPrecondition,
-        Error::NoContent { .. } => Code::NotFound,
         Error::ContentInUse { workspaces, begun } => {
             details.set_precondition_failure(each(workspaces, "is live"));
             if *begun { Code::Aborted } else { Code::FailedPrecondition }
@@ -130,6 +121,18 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(reason(error), DOMAIN, facts(error));
     }
     Status::with_error_details(code, error_text::text(error, error_text::MESSAGE), details)
+}
+
+fn unplaceable(verdicts: &[(ClusterName, Rejection)], details: &mut ErrorDetails) -> Code {
+    details.set_precondition_failure(rejections(verdicts));
+    if is_passing(verdicts) {
+        details.set_retry_info(Some(RETRY_LEADER));
+        Code::Unavailable
+    } else if is_full(verdicts) {
+        Code::ResourceExhausted
+    } else {
+        Code::FailedPrecondition
+    }
 }
 
 /// Metadata of the reason: of errors of the object store, who can mend them.
