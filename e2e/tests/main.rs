@@ -67,6 +67,7 @@ mod restore;
 mod same_name;
 mod secretref;
 mod secrets;
+mod sessions;
 mod sizes;
 mod start;
 mod status;
