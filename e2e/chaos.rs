@@ -4,13 +4,14 @@
 //! faults. An [`observer`] reads what happened from the apiservers' [`audit`] logs: fenced writes, and [`lifetimes`] of
 //! workspaces and pods. The result is a [`history::History`], plain data; [`checker::check`] is a pure function over
 //! it, tested itself with bad histories, one for each guarantee. [`restores`] restores a cluster from backups, one
-//! after the other.
+//! after the other. [`content`] kills what keeps the files of workspaces on real nodes.
 #![allow(dead_code, reason = "each target that includes this module uses a part of it")]
 
 pub mod admin;
 pub mod audit;
 pub mod checker;
 pub mod clients;
+pub mod content;
 pub mod history;
 pub mod lifetimes;
 pub mod nemesis;

@@ -11,9 +11,12 @@ CONDITIONS ?= floor
 RESUME ?=
 comma := ,
 # Variables of `make chaos`: an empty SEED is random. RESTORES=20 restores a cluster 20 times in each way, without other faults.
+# CONTENT=1 kills KILLS times what keeps the files of workspaces on real nodes, without other faults.
 SEED ?=
 MINUTES ?= 2
 RESTORES ?=
+CONTENT ?=
+KILLS ?= 1000
 
 .PHONY: fleet fleet-down fleet-test node-assets bench chaos
 
@@ -41,7 +44,8 @@ endif
 	target/$(if $(filter release,$(PROFILE)),release,debug)/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
-chaos: $(PROTOC_DIR)/bin/protoc ## inject faults under load, and check the history; SEED= MINUTES=2, or RESTORES=20 of a cluster
+chaos: $(PROTOC_DIR)/bin/protoc ## inject faults under load, and check the history; SEED= MINUTES=2, or RESTORES=20, or CONTENT=1 KILLS=1000
 	cargo build --locked --workspace --bins
 	cargo run --locked --quiet --bin chaos -- \
-		$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+		$(if $(CONTENT),--content $(KILLS),$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES))) \
+		$(if $(SEED),--seed $(SEED))

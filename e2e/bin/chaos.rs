@@ -1,5 +1,6 @@
 //! `make chaos SEED= MINUTES=`: the chaos run on its own fleet, for as long as wanted; or `make chaos SEED= RESTORES=`:
-//! restores of a member cluster from backups.
+//! restores of a member cluster from backups; or `make chaos CONTENT=1 SEED= KILLS=`: kills around the content of workspaces on
+//! real nodes.
 //!
 //! Rounds follow each other until the time is over. Each has its own seed, counted up from the first; an error names
 //! the seed that reproduces it.
@@ -10,10 +11,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use e2e::chaos::stage::{Ground, Stage};
 use e2e::harness::node_agent::Pace;
+use e2e::harness::real_node::available;
 use e2e::harness::spaceport::prepare_member;
 use e2e::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent};
 use tokio::time::Instant;
@@ -34,15 +36,19 @@ struct Args {
     /// Number of restores of each kind, of one cluster from backups of its etcd, instead of faults for a time
     #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u32).range(1..))]
     restores: Option<u32>,
+    /// Number of kills of node agents, helpers, kubelets, container runtimes and the store, instead of faults for a time
+    #[arg(long, conflicts_with_all = ["minutes", "restores"], value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    content: Option<u64>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
     let running = async {
-        match args.restores {
-            Some(count) => restores(seed, count).await,
-            None => rounds(seed, args.minutes).await,
+        match (args.content, args.restores) {
+            (Some(kills), _) => content(seed, kills).await,
+            (None, Some(count)) => restores(seed, count).await,
+            (None, None) => rounds(seed, args.minutes).await,
         }
     };
     match e2e::harness::block_on(e2e::harness::unless_interrupted(running)) {
@@ -80,6 +86,15 @@ async fn restores(seed: u64, count: u32) -> Result<()> {
     let kubeconfigs = prepared(&fleet).await?;
     let stage = Stage::set(ground(&fleet, &kubeconfigs), &format!("restores-{seed}")).await?;
     println!("chaos: {}", Box::pin(e2e::chaos::restores::run(stage, seed, count)).await?);
+    Ok(())
+}
+
+async fn content(seed: u64, kills: u64) -> Result<()> {
+    if !available("chaos")? {
+        bail!("content is kept on real nodes only");
+    }
+    println!("chaos: seed {seed}; {kills} kills");
+    println!("chaos: seed {seed}: {}", Box::pin(e2e::chaos::content::run(seed, kills)).await?);
     Ok(())
 }
 

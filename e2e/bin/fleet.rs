@@ -29,7 +29,7 @@ enum Verb {
     Down,
     /// Print how to reach the fleet that is up.
     Show,
-    /// Build the programs that a fleet needs, and nothing more.
+    /// Build the programs that a fleet and the tests need, and nothing more.
     Assets,
 }
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Verb::Up(up) => run(&up),
         Verb::Down => down(),
         Verb::Show => show(),
-        Verb::Assets => e2e::harness::Assets::ensure().map(drop),
+        Verb::Assets => e2e::harness::Assets::ensure().and_then(|assets| assets.helm()).map(drop),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-// Command controlplane is etcd, etcdutl, the three programs of a Kubernetes control plane, kubelet and kubectl in one binary. It runs
+// Command controlplane is etcd, etcdctl, etcdutl, the three programs of a Kubernetes control plane, kubelet and kubectl in one binary. It runs
 // the one whose name it was called by (a symbolic link), or the one its first argument names.
 package main
 
@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/etcdctl/v3/ctlv3"
 	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
@@ -25,6 +26,7 @@ import (
 
 var programs = map[string]func(args []string){
 	"etcd":                    etcdmain.Main,
+	"etcdctl":                 runEtcdctl,
 	"etcdutl":                 command(restores),
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllers.NewControllerManagerCommand),
@@ -41,11 +43,18 @@ func command(build func() *cobra.Command) func([]string) {
 	}
 }
 
-// restores is the part of etcdutl that restores a snapshot.
+// restores is the part of etcdutl that checks and restores a snapshot.
 func restores() *cobra.Command {
 	cmd := &cobra.Command{Use: "etcdutl"}
+	cmd.PersistentFlags().StringVarP(&etcdutl.OutputFormat, "write-out", "w", "simple", "set the output format")
 	cmd.AddCommand(etcdutl.NewSnapshotCommand())
 	return cmd
+}
+
+// runEtcdctl reads os.Args itself.
+func runEtcdctl(args []string) {
+	os.Args = args
+	ctlv3.MustStart()
 }
 
 // runKubectl reads os.Args itself, also for plugins.
@@ -62,7 +71,7 @@ func main() {
 		run, known = programs[args[0]]
 	}
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: etcd|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler|kubectl|kubelet ARGS...")
+		fmt.Fprintln(os.Stderr, "usage: etcd|etcdctl|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler|kubectl|kubelet ARGS...")
 		os.Exit(64)
 	}
 	run(args)

@@ -17,14 +17,24 @@ use tokio::time::Instant;
 const KUBERNETES: &str = "v1.36.3";
 /// An S3 server for the stores of content. Built apart from the control planes, whose modules it would pin to other versions.
 const S3_SERVER: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
+/// Asked for by the tests of the chart alone.
+const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.2";
 /// What backups are compared with, for the benchmark alone.
 const PEERS: [Peer; 2] = [
     Peer { name: "restic", module: "github.com/restic/restic", version: "v0.18.1", package: "/cmd/restic" },
     Peer { name: "kopia", module: "github.com/kopia/kopia", version: "v0.22.3", package: "" },
 ];
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
-const PROGRAMS: [&str; 7] =
-    ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet", "kubectl"];
+const PROGRAMS: [&str; 8] = [
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kube-apiserver",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kubelet",
+    "kubectl",
+];
 
 /// A program in Go that is built from a module of its own.
 struct Peer {
@@ -91,6 +101,14 @@ impl Assets {
     /// The machine of a real node.
     pub fn nodebox(&self) -> PathBuf {
         self.bin.join("nodebox")
+    }
+
+    /// Helm, which nothing else needs: built when it is asked for.
+    pub fn helm(&self) -> Result<PathBuf> {
+        let lock = File::create(self.bin.join(".helm.lock")).context("cannot create the build lock")?;
+        lock.lock().context("cannot take the build lock")?;
+        self.cached("helm", HELM, || go_install(&source_dir().join("controlplane"), &self.bin, HELM))?;
+        Ok(self.bin.join("helm"))
     }
 
     fn build(&self) -> Result<()> {

@@ -61,6 +61,9 @@ pub struct Etcd {
 }
 
 impl Etcd {
+    /// The address of its member for others of its kind, of which there are none.
+    pub const PEER: &str = "http://127.0.0.1:2380";
+
     /// Starts etcd with its files in `dir`, and waits until it responds.
     pub async fn start_new(
         assets: &Arc<Assets>,
@@ -198,8 +201,8 @@ impl Etcd {
             format!("--listen-client-urls={endpoint}"),
             format!("--advertise-client-urls={endpoint}"),
             "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
-            "--initial-advertise-peer-urls=http://127.0.0.1:2380".to_owned(),
-            format!("--initial-cluster={}=http://127.0.0.1:2380", self.name),
+            format!("--initial-advertise-peer-urls={}", Self::PEER),
+            format!("--initial-cluster={}={}", self.name, Self::PEER),
             "--log-level=warn".to_owned(),
         ];
         if !self.options.fsync {

@@ -51,6 +51,16 @@ impl FleetOptions {
         Self { etcd, clusters: (0..count).map(|i| ClusterOptions::named(&name(i))).collect() }
     }
 
+    /// Clusters of these names and regions, each with a real node and no simulated one
+    /// ([`real_node::available`](super::real_node::available)).
+    pub fn of_real_nodes(clusters: &[(&str, &str)]) -> Self {
+        let mut options = Self::of(clusters.len()).with_nodes(0, &NodeSize::default()).with_real_nodes();
+        for (cluster, (name, region)) in options.clusters.iter_mut().zip(clusters) {
+            (cluster.name, cluster.region) = ((*name).to_owned(), (*region).to_owned());
+        }
+        options
+    }
+
     /// The same with `nodes` nodes of `size` in each cluster.
     #[must_use]
     pub fn with_nodes(mut self, nodes: usize, size: &NodeSize) -> Self {

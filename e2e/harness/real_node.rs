@@ -33,7 +33,7 @@ mod subnet;
 mod traces;
 
 pub use files::REGISTRY;
-pub use requirements::available;
+pub use requirements::{available, missing};
 pub use subnet::Subnet;
 pub use traces::Traces;
 

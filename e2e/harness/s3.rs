@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::assets::Assets;
 use super::pki::Authority;
@@ -19,6 +20,8 @@ const READY: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 /// Region that the server expects in signatures.
 const REGION: &str = "us-east-1";
+const ACCESS_KEY: &str = "s3-access-key";
+const SECRET_KEY: &str = "s3-secret-key";
 
 /// Options of an S3 server.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +42,16 @@ pub struct S3Login {
 impl S3Login {
     fn new(access_key: &str) -> Self {
         Self { access_key: access_key.to_owned(), secret_key: format!("secret-of-{access_key}") }
+    }
+
+    /// Writes it to the files that [`S3Server::content_settings`] names, so that agents use it from now on.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        for (file, text) in [(ACCESS_KEY, &self.access_key), (SECRET_KEY, &self.secret_key)] {
+            let draft = dir.join(format!("{file}.draft"));
+            std::fs::write(&draft, text)?;
+            std::fs::rename(draft, dir.join(file))?;
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +118,21 @@ impl S3Server {
         &self.root
     }
 
+    /// The group `content` of an agent's configuration, with small parts. The keys are in files of `dir`.
+    pub fn content_settings(&self, dir: &Path, proxy: &S3Proxy, bucket: &str) -> Result<Value> {
+        self.root.write(dir)?;
+        Ok(json!({
+            "storage": {
+                "kind": "minio",
+                "minio": {
+                    "endpoint": proxy.address(), "region": REGION, "bucket": bucket, "secure": false,
+                    "accessKeyFile": dir.join(ACCESS_KEY), "secretKeyFile": dir.join(SECRET_KEY),
+                },
+            },
+            "upload": { "partSize": 5 << 20, "parallel": 2 },
+        }))
+    }
+
     /// Creates a bucket: a folder at its top level.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
         let made = std::fs::create_dir(self.dir.join("buckets").join(name));
@@ -150,6 +178,15 @@ impl S3Server {
         let process = self.process.lock().take();
         if let Some(process) = process {
             process.stop(GRACE).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the server. Its files stay, and [`S3Server::restart`] serves them again.
+    pub async fn kill(&self) -> Result<()> {
+        let process = self.process.lock().take();
+        if let Some(process) = process {
+            process.kill().await?;
         }
         Ok(())
     }

@@ -94,10 +94,16 @@ fn links_of_the_documentation_lead_somewhere() -> Result<()> {
 
 /// The Markdown files for users and operators: path from the root, and text.
 fn pages() -> Result<Vec<(String, String)>> {
-    let mut paths: Vec<String> =
-        ["README.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md", "clusters/member/README.md"]
-            .map(str::to_owned)
-            .into();
+    let mut paths: Vec<String> = [
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "deploy/README.md",
+        "deploy/chart/README.md",
+        "clusters/member/README.md",
+    ]
+    .map(str::to_owned)
+    .into();
     let mut folders = vec!["docs".to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).with_context(|| format!("list {folder}"))? {

@@ -1,10 +1,11 @@
 //! The content of workspaces on real nodes: kubelets with containers, Spaceport's node agent, an S3 server and a git server.
 
+mod hostile;
 mod input;
 mod kills;
 mod life;
-mod listing;
 mod quota;
 mod secrets;
 mod stage;
 mod store;
+mod verbs;

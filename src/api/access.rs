@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use prost::Message;
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
@@ -195,6 +198,34 @@ impl Access {
                 return Err(not_served(unsent.as_deref().unwrap_or("there is no leader at the moment")));
             }
         }
+    }
+
+    /// Makes a call of a client at the leader. `None` if that is this replica: then the caller does it itself.
+    pub async fn at_leader<M: Message>(
+        &self,
+        path: &'static str,
+        message: &M,
+        caller: &Caller,
+    ) -> Option<Status> {
+        let content = message.encode_to_vec();
+        let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let framed = [[0].as_slice(), &length, &content].concat();
+        let request = Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/grpc")
+            .header(http::header::TE, "trailers")
+            .body(Body::new(Full::new(Bytes::from(framed))));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Some(Status::internal(error.to_string())),
+        };
+        let response = self.lead_or_pass_on(request, caller).await.err()?;
+        let in_headers = Status::from_header_map(response.headers());
+        let trailers = match in_headers {
+            Some(status) => return Some(status),
+            None => response.into_body().collect().await,
+        };
+        let status = trailers.ok().and_then(|whole| whole.trailers().and_then(Status::from_header_map));
+        Some(status.unwrap_or_else(|| Status::unknown("the leader gave no status")))
     }
 
     async fn await_own_lead(&self, request: Request<Body>) -> Result<Request<Body>, Response<Body>> {

@@ -235,7 +235,7 @@ impl ImageBuilder for Builders {
         &self,
         request: Request<builder::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        caller::of(request.extensions()).check_unscoped()?;
+        caller::of(request.extensions()).check_unscoped("image builds")?;
         let limit = due(request.metadata().as_ref());
         let holder = self.holder(request.metadata(), request.get_ref()).await?;
         let request = copy(&request, limit);
@@ -249,7 +249,7 @@ impl ImageBuilder for Builders {
         &self,
         request: Request<builder::ListBuildsRequest>,
     ) -> Result<Response<builder::ListBuildsResponse>, Status> {
-        caller::of(request.extensions()).check_unscoped()?;
+        caller::of(request.extensions()).check_unscoped("image builds")?;
         let (mut builds, mut missing, mut last) = (Vec::new(), Vec::new(), None);
         let answers = self.builds(request.metadata()).await;
         let asked = answers.len();

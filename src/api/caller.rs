@@ -157,9 +157,8 @@ impl Caller {
         self.denied.get().copied()
     }
 
-    /// Rejects a start for an owner that it may not act for.
-    pub fn check_owner(&self, owner: &str) -> Result<(), Status> {
-        const FIELD: &str = "metadata.owner";
+    /// Rejects a call for an owner that it may not act for. `field` names the owner.
+    pub fn check_owner(&self, field: &str, owner: &str) -> Result<(), Status> {
         if self.acts_for(owner) {
             return Ok(());
         }
@@ -167,8 +166,8 @@ impl Caller {
         let rule = "the client certificate is limited to other owners; name an owner of its scope, or have an admin add this \
                     one to the scope in rpcServer.clients.scopes";
         let mut details = ErrorDetails::new();
-        details.set_bad_request(vec![FieldViolation::new(FIELD, rule)]);
-        Err(Status::with_error_details(Code::PermissionDenied, format!("{FIELD}: {rule}"), details))
+        details.set_bad_request(vec![FieldViolation::new(field, rule)]);
+        Err(Status::with_error_details(Code::PermissionDenied, format!("{field}: {rule}"), details))
     }
 
     /// Rejects an operation on the workspace of an owner outside the scope: to the caller it does not exist.
@@ -184,16 +183,16 @@ impl Caller {
         Err(error::status(&Error::NoWorkspace(id.clone())))
     }
 
-    /// Rejects callers with a scope.
-    pub fn check_unscoped(&self) -> Result<(), Status> {
+    /// Rejects callers with a scope: `what`, such as image builds, names no owner.
+    pub fn check_unscoped(&self, what: &str) -> Result<(), Status> {
         if self.is_unscoped() {
             return Ok(());
         }
         self.deny("the method is for callers without a scope");
-        Err(Status::permission_denied(
-            "the client certificate is limited to owners, and image builds name none; use a certificate that no scope in \
+        Err(Status::permission_denied(format!(
+            "the client certificate is limited to owners, and {what} name none; use a certificate that no scope in \
              rpcServer.clients.scopes names",
-        ))
+        )))
     }
 }
 

@@ -1,13 +1,17 @@
 //! Domain types -> wire messages. Pure.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use prost::Message as _;
 
 use domain::ended::Ended;
 use domain::workspace::{
-    Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
+    Access, ClassView, Conditions, ContentReport, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,
 };
+use federation::stored::Entry;
+use federation::stored::backups::Backup;
 use federation::view::seen::Seen;
 use proto::contentservice;
 use proto::encoded::{Place, Status};
@@ -243,6 +247,48 @@ pub fn ended(ended: Ended) -> v1::EndedWorkspace {
         backup_failed: ended.conditions.backup_failed.unwrap_or_default(),
         message: ended.message,
     }
+}
+
+/// A backup in a list.
+pub fn backup(backup: Backup) -> v1::WorkspaceBackup {
+    use v1::WorkspaceBackupKind as Kind;
+    let Backup { listed, snapshot } = backup;
+    let (kind, generation, sequence) = match listed.entry {
+        Entry::Head(Reverse(id)) => (Kind::Head, id.generation, id.sequence),
+        Entry::FullTar => (Kind::FullTar, 0, 0),
+        Entry::Snapshot(..) => (Kind::Snapshot, 0, 0),
+    };
+    v1::WorkspaceBackup {
+        kind: kind.into(),
+        generation,
+        sequence,
+        made_at: listed.made_at.map(timestamp),
+        size: listed.size,
+        format: listed.format.to_owned(),
+        snapshot: snapshot.unwrap_or_default(),
+        newest: listed.newest,
+        instance_id: listed.instance.unwrap_or_default(),
+        agent: listed.agent.unwrap_or_default(),
+        problem: listed.problem.unwrap_or_default(),
+    }
+}
+
+/// What the node agent reported about the content.
+pub fn content(view: &View) -> v1::DescribeContentResponse {
+    let one = |report: &Option<ContentReport>| {
+        report.as_ref().map(|report| v1::ContentReport {
+            succeeded: report.succeeded,
+            at: Some(timestamp(report.at)),
+            message: report.message.clone(),
+        })
+    };
+    view.content.as_deref().map_or_else(v1::DescribeContentResponse::default, |content| {
+        v1::DescribeContentResponse {
+            initialization: one(&content.initialization),
+            backup: one(&content.backup),
+            progress: one(&content.progress),
+        }
+    })
 }
 
 fn repo(git: &GitStatus) -> contentservice::GitStatus {

@@ -10,7 +10,7 @@ use super::error_text::{self, Violations};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Rejection;
 use federation::Error;
-use federation::{ClusterError as Cluster, StoreError as Store};
+use federation::{ClusterError as Cluster, ContentError as Content, ContentFault, StoreError as Store};
 
 /// Domain of the reasons in error details.
 const DOMAIN: &str = "spaceport.dev";
@@ -18,6 +18,8 @@ const DOMAIN: &str = "spaceport.dev";
 const NOT_SERVED: &str = "NOT_SERVED";
 /// Retry delay that a client gets when there is no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
+/// Retry delay that a client gets when the object store failed.
+const RETRY_STORAGE: Duration = Duration::from_secs(2);
 
 pub fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
@@ -98,21 +100,47 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(each(workspaces, "is recorded under the name"));
             Code::FailedPrecondition
         }
-        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } | Error::NoLog { .. } => {
+        Error::NotLeader
+        | Error::NoNamespace { .. }
+        | Error::Undecided { .. }
+        | Error::NoLog { .. }
+        | Error::SessionEnded { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
         // The code that existing clients expect: another call may succeed, and the workspace has not failed.
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
-        Error::Deadline { .. } => Code::DeadlineExceeded,
+        Error::Deadline { .. } | Error::SessionLimit { .. } => Code::DeadlineExceeded,
+        Error::NoStorage => Code::FailedPrecondition,
+        Error::NoContent { .. } => Code::NotFound,
+        Error::ContentInUse { workspaces, begun } => {
+            details.set_precondition_failure(each(workspaces, "is live"));
+            if *begun { Code::Aborted } else { Code::FailedPrecondition }
+        }
+        Error::StorageBusy { .. } => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::ResourceExhausted
+        }
+        Error::Content(error) => content(error, &mut details),
         Error::Cluster(error) => cluster(error, &mut details),
         Error::Store(error) => store(error, &mut details),
     };
     if details.error_info().is_none() {
-        details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
+        details.set_error_info(reason(error), DOMAIN, facts(error));
     }
     Status::with_error_details(code, error_text::text(error, error_text::MESSAGE), details)
+}
+
+/// Metadata of the reason: of errors of the object store, who can mend them.
+fn facts(error: &Error) -> std::collections::HashMap<String, String> {
+    let Error::Content(error) = error else { return std::collections::HashMap::new() };
+    let owner = match error.fault() {
+        ContentFault::User => "user",
+        ContentFault::Configuration => "configuration",
+        ContentFault::Platform => "platform",
+    };
+    [("fault".to_owned(), owner.to_owned())].into()
 }
 
 /// Why each cluster was rejected by placement.
@@ -189,6 +217,23 @@ fn cluster(error: &Cluster, details: &mut ErrorDetails) -> Code {
     }
 }
 
+fn content(error: &Content, details: &mut ErrorDetails) -> Code {
+    match error {
+        Content::Name(_) => Code::InvalidArgument,
+        Content::NotFound(_) => Code::NotFound,
+        Content::Quota { .. } | Content::TooMany { .. } => Code::ResourceExhausted,
+        Content::NotProven(_) | Content::Corrupted { .. } if !error.is_retryable() => Code::DataLoss,
+        Content::Replaced(_) | Content::Exists(_) => Code::Aborted,
+        Content::BadHead { .. } => Code::FailedPrecondition,
+        _ if error.fault() == ContentFault::Configuration => Code::FailedPrecondition,
+        Content::Rejected { .. } => Code::Internal,
+        _ => {
+            details.set_retry_info(Some(RETRY_STORAGE));
+            Code::Unavailable
+        }
+    }
+}
+
 fn store(error: &Store, details: &mut ErrorDetails) -> Code {
     match error {
         Store::ClusterExists { .. } | Store::AddressInUse { .. } => Code::AlreadyExists,
@@ -229,6 +274,8 @@ fn reason(error: &Error) -> &'static str {
         Error::Precondition { .. } => "PRECONDITION",
         Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
         Error::NoLog { .. } => "NO_LOG",
+        Error::SessionEnded { .. } => "SESSION_ENDED",
+        Error::SessionLimit { .. } => "SESSION_LIMIT",
         Error::NoRoom { .. } => "NO_ROOM",
         Error::SecretsInUse => "SECRETS_IN_USE",
         Error::NoDrain(_) => "NO_DRAIN",
@@ -247,6 +294,12 @@ fn reason(error: &Error) -> &'static str {
         Error::Undecided { .. } => "UNDECIDED",
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",
+        Error::NoStorage => "NO_STORAGE",
+        Error::NoContent { .. } | Error::Content(Content::NotFound(_)) => "NO_CONTENT",
+        Error::ContentInUse { .. } => "CONTENT_IN_USE",
+        Error::StorageBusy { .. } => "STORAGE_BUSY",
+        Error::Content(Content::Quota { .. }) => "BLOB_QUOTA",
+        Error::Content(_) => "STORAGE",
         Error::Cluster(_) => "CLUSTER",
         // `STORE` is what clients know from when only the store rejected a name.
         Error::RegisteredOtherwise { .. } | Error::Store(_) => "STORE",

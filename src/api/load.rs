@@ -28,10 +28,12 @@ use self::budget::{Budget, Full, Held, Share};
 use self::caller::Caller;
 use super::calls::{self, Kind};
 use super::peers::{MESSAGE_MAX, deadline};
-use runtime::config::StreamCaps;
+use runtime::config::{SessionCaps, StreamCaps};
 
 /// Streams logs of member clusters; each cluster allows only a number of them at a time.
 const LOGS: &str = "/spaceport.v1.WorkspaceManager/Logs";
+/// Shells, copies and forwarded connections: each costs a connection to a member cluster.
+const SESSIONS: [&str; 2] = ["/spaceport.v1.WorkspaceManager/Exec", "/spaceport.v1.WorkspaceManager/Forward"];
 /// Logs that one caller may read at once, so that it leaves some of every cluster to others.
 const LOGS_OF_CALLER: u64 = 32;
 /// Bytes of all requests in flight; one caller gets half of it.
@@ -50,6 +52,7 @@ const HEAD: usize = 5;
 enum Refused {
     Streams(Full),
     Logs,
+    Sessions(Full),
     Request(Full),
     Answer(Full),
     Slow,
@@ -60,8 +63,10 @@ enum Refused {
 pub struct Refusals(IntCounterVec);
 
 impl Refusals {
-    const REASONS: [&str; 8] = [
+    const REASONS: [&str; 10] = [
         "caller_logs",
+        "caller_sessions",
+        "sessions",
         "caller_streams",
         "streams",
         "caller_request_bytes",
@@ -75,7 +80,7 @@ impl Refusals {
     pub fn new() -> Result<Self, prometheus::Error> {
         let refused = Opts::new(
             "spaceport_calls_refused_total",
-            "Calls rejected by a limit on concurrent load: open `streams`, `logs` being read, \
+            "Calls rejected by a limit on concurrent load: open `streams`, `logs` being read, `sessions` of shells and forwarded ports, \
              `request_bytes` in flight, `answer_bytes` that clients have not read; with the prefix \
              `caller_`, the limit of one caller; `request_timeout`: the request did not arrive \
              within 30 s.",
@@ -90,6 +95,8 @@ impl Refusals {
     fn count(&self, why: Refused) {
         let reason = match why {
             Refused::Logs => "caller_logs",
+            Refused::Sessions(Full::Share) => "caller_sessions",
+            Refused::Sessions(Full::Total) => "sessions",
             Refused::Streams(Full::Share) => "caller_streams",
             Refused::Streams(Full::Total) => "streams",
             Refused::Request(Full::Share) => "caller_request_bytes",
@@ -116,8 +123,10 @@ impl Collector for Refusals {
 #[derive(Debug)]
 pub struct Load {
     stream_caps: StreamCaps,
+    session_caps: (u64, u64),
     streams: Arc<Budget<Caller>>,
     logs: Arc<Budget<Caller>>,
+    sessions: Arc<Budget<Caller>>,
     requests: Arc<Budget<Caller>>,
     answers: Arc<Budget<Caller>>,
     /// Paths of server-streaming and bidirectional methods.
@@ -128,14 +137,21 @@ pub struct Load {
 
 impl Load {
     /// With no calls in progress.
-    pub fn new(streams: StreamCaps, refusals: Refusals) -> Result<Arc<Self>, prost::DecodeError> {
+    pub fn new(
+        streams: StreamCaps,
+        sessions: &SessionCaps,
+        refusals: Refusals,
+    ) -> Result<Arc<Self>, prost::DecodeError> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let kinds = calls::kinds()?;
         let paths = |wanted: fn(&Kind) -> bool| {
             kinds.iter().filter(|(_, kind)| wanted(kind)).map(|(path, _)| path.clone()).collect()
         };
+        let (all_sessions, own_sessions) = (count(sessions.total), count(sessions.per_caller));
         Ok(Arc::new(Self {
             stream_caps: streams,
+            session_caps: (all_sessions, own_sessions),
+            sessions: Budget::new(all_sessions, Share::Fixed(own_sessions)),
             streams: Budget::new(count(streams.total), Share::Fixed(count(streams.per_caller))),
             logs: Budget::new(count(streams.total), Share::Fixed(LOGS_OF_CALLER)),
             requests: Budget::new(REQUESTS, Share::AsMuchAsIsLeft),
@@ -153,6 +169,16 @@ impl Load {
         Status::resource_exhausted(match why {
             Refused::Logs => {
                 format!("this caller reads {LOGS_OF_CALLER} logs, as many as one may at a time")
+            }
+            Refused::Sessions(Full::Share) => {
+                let most = self.session_caps.1;
+                format!(
+                    "this caller has {most} shells and forwarded connections open, as many as one may have"
+                )
+            }
+            Refused::Sessions(Full::Total) => {
+                let most = self.session_caps.0;
+                format!("{most} shells and forwarded connections are open, as many as there may be in all")
             }
             Refused::Streams(Full::Share) => {
                 format!("this caller has {per_caller} streams open, as many as one may have")
@@ -194,6 +220,7 @@ impl Load {
         let mut account = Account {
             stream: self.streams.hold(caller.clone()),
             log: self.logs.hold(caller.clone()),
+            session: self.sessions.hold(caller.clone()),
             request: self.requests.hold(caller.clone()),
             answer: self.answers.hold(caller),
             load: Arc::clone(self),
@@ -203,6 +230,9 @@ impl Load {
         }
         if path == LOGS {
             account.log.grow(1).map_err(|_| self.refuse(Refused::Logs))?;
+        }
+        if SESSIONS.contains(&path) {
+            account.session.grow(1).map_err(|full| self.refuse(Refused::Sessions(full)))?;
         }
         account.receiving(BASE)?;
         if self.talking.contains(path) {
@@ -244,6 +274,7 @@ async fn read(mut body: Body, account: &mut Account) -> Result<Bytes, Status> {
 struct Account {
     stream: Held<Caller>,
     log: Held<Caller>,
+    session: Held<Caller>,
     request: Held<Caller>,
     answer: Held<Caller>,
     load: Arc<Load>,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::sessions::{Connected, Entering, Outputs};
 use super::{caller, convert, error, parse};
 use federation::Workspaces;
 use federation::workspaces::logs::{Piece, WorkspaceLog};
@@ -19,13 +20,14 @@ use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 pub struct Logs {
     queries: Arc<Queries>,
     containers: Arc<federation::workspaces::logs::Logs>,
+    entering: Entering,
     shutdown: CancellationToken,
 }
 
 impl Logs {
     /// Streams end when `shutdown` is cancelled.
-    pub fn new(of: &Workspaces, shutdown: CancellationToken) -> Self {
-        Self { queries: Arc::clone(&of.queries), containers: Arc::clone(&of.logs), shutdown }
+    pub fn new(of: &Workspaces, entering: Entering, shutdown: CancellationToken) -> Self {
+        Self { queries: Arc::clone(&of.queries), containers: Arc::clone(&of.logs), entering, shutdown }
     }
 }
 
@@ -34,6 +36,8 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<v1::LogsResponse, Status>> + Send
 #[tonic::async_trait]
 impl WorkspaceManager for Logs {
     type LogsStream = Pieces;
+    type ExecStream = Outputs;
+    type ForwardStream = Connected;
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Pieces>, Status> {
         let caller = caller::of(request.extensions());
@@ -54,8 +58,30 @@ impl WorkspaceManager for Logs {
         Ok(Response::new(v1::DescribeEndedResponse { workspace: Some(convert::ended(ended)) }))
     }
 
+    async fn describe_content(
+        &self,
+        request: Request<v1::DescribeContentRequest>,
+    ) -> Result<Response<v1::DescribeContentResponse>, Status> {
+        let caller = caller::of(request.extensions());
+        let id = parse::id(&request.into_inner().id)?;
+        caller.check(&self.queries, &id)?;
+        let seen = self.queries.describe(&id).map_err(|error| error::status(&error))?;
+        Ok(Response::new(convert::content(&seen.view)))
+    }
+
     async fn version(&self, _: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
         Ok(Response::new(v1::VersionResponse { version: env!("CARGO_PKG_VERSION").to_owned() }))
+    }
+
+    async fn exec(&self, request: Request<Streaming<v1::ExecRequest>>) -> Result<Response<Outputs>, Status> {
+        self.entering.exec(request).await
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<v1::ForwardRequest>>,
+    ) -> Result<Response<Connected>, Status> {
+        self.entering.forward(request).await
     }
 }
 

@@ -5,7 +5,9 @@ mod extract;
 mod git;
 mod initializer;
 mod problems;
+mod session;
 mod start;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -28,8 +30,10 @@ use proto::spaceport::v1;
 use proto::wsman;
 
 pub use problems::Problems;
+pub use session::{PIECE_MAX, exec, forward, size};
 pub(super) use start::{kind, placement};
 pub use start::{start, without_effect};
+pub use stored::{BackupsOf, delete_blobs, list_backups, stored_instance, stored_workspace};
 
 /// A workspace id given as `id`.
 pub fn id(text: &str) -> Result<WorkspaceId, Status> {

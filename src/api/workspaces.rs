@@ -111,7 +111,7 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let owner = request.metadata.as_ref().map(|metadata| metadata.owner.clone()).unwrap_or_default();
-        caller.check_owner(&owner)?;
+        caller.check_owner("metadata.owner", &owner)?;
         let left_out = parse::without_effect(&request);
         let start = parse::start(request)?;
         let unknown = self.starts.unknown_regions(&start.placement.regions).into_iter();

@@ -30,6 +30,7 @@ use super::terminal::Format;
 use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
+use proto::spaceport::v1::workspace_content_client::WorkspaceContentClient;
 use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
 use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 
@@ -112,6 +113,11 @@ impl Client {
         Self { timeout, first: Arc::default(), ..self.clone() }
     }
 
+    /// The timeout of one call.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -121,9 +127,14 @@ impl Client {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// The user API beyond workspaces: logs and the server's version.
+    /// The user API beyond workspaces: logs, sessions and the server's version.
     pub fn logs(&self) -> UsersClient<Channel> {
         UsersClient::new(self.channel.clone())
+    }
+
+    /// The stored content of workspaces.
+    pub fn contents(&self) -> WorkspaceContentClient<Channel> {
+        WorkspaceContentClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     /// The admin API.

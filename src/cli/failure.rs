@@ -28,6 +28,11 @@ pub const USAGE: u8 = 2;
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// A command in a workspace ended with this code, which is passed on; nothing is printed, since the command was to speak.
+#[derive(Debug, thiserror::Error)]
+#[error("the command ended with exit code {0}")]
+pub struct ExitedWith(pub u8);
+
 /// A failure for programs (`-o json`, `-o yaml`).
 #[derive(Debug, Serialize)]
 struct ErrorView {
@@ -55,6 +60,9 @@ struct DetailView {
 pub fn report(error: &anyhow::Error, format: Format, width: Option<usize>) -> (u8, String) {
     if error.downcast_ref::<WriteError>().is_some_and(WriteError::is_closed_pipe) {
         return (SUCCESS, String::new());
+    }
+    if let Some(ExitedWith(code)) = error.downcast_ref::<ExitedWith>() {
+        return (*code, String::new());
     }
     let code = if error.downcast_ref::<Usage>().is_some() {
         USAGE

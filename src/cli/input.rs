@@ -33,6 +33,9 @@ pub const PEM: Kind = Kind { what: "a PEM file", most: 1 << 20 };
 /// The contexts.
 pub const CONFIG: Kind = Kind { what: "a configuration file", most: 1 << 20 };
 
+/// A password or a token.
+pub const PASSWORD: Kind = Kind { what: "a password", most: 1 << 20 };
+
 /// Default timeout of a call.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -24,6 +24,8 @@ mod failure;
 mod flags;
 mod input;
 mod interrupt;
+mod password;
+mod raw_mode;
 mod status;
 mod subscription;
 mod table;

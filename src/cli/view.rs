@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 pub use checks::{CheckView, InstalledView};
+pub use backup::{BackupView, BackupsView, NewestBackup};
 pub use cluster::ClusterView;
+pub use content::ContentView;
 pub use diff::DiffView;
 pub use drain::DrainView;
 pub use ended::EndedView;
@@ -14,8 +16,10 @@ pub use placement::{DecisionView, ForecastView};
 pub use status::StatusPage;
 pub use workspace::{SnapshotView, StartedView, WorkspaceView, phase_name};
 
+mod backup;
 mod checks;
 mod cluster;
+mod content;
 mod diff;
 mod drain;
 mod ended;

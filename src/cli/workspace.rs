@@ -7,6 +7,7 @@ use super::connect::{Client, ClientArgs};
 use super::terminal::Terminal;
 use domain::names::WorkspaceId;
 
+mod backups;
 mod describe;
 mod explain;
 mod filter;
@@ -16,6 +17,8 @@ mod logs;
 mod port;
 mod progress;
 mod request;
+mod session;
+mod shell;
 mod show;
 mod snapshot;
 mod start;
@@ -41,6 +44,8 @@ enum Verb {
     List(list::ListArgs),
     /// Show one workspace
     Show(show::ShowArgs),
+    /// List the backups and snapshots of a workspace
+    Backups(backups::BackupsArgs),
     /// Show why a workspace was placed where it is; for admins
     Explain {
         /// The workspace's instance id
@@ -50,6 +55,8 @@ enum Verb {
     Watch(watch::WatchArgs),
     /// Print the log of a workspace's container
     Logs(logs::LogsArgs),
+    /// Run a shell or a command in a workspace
+    Shell(shell::ShellArgs),
     /// Take a snapshot of a running workspace
     Snapshot(snapshot::SnapshotArgs),
     /// Set the timeouts of a workspace
@@ -64,7 +71,7 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
     let WorkspaceArgs { verb } = args;
     if let Verb::Start(args) = verb {
         // Report problems of the request before connecting.
-        let request = request::build(&args.request)?;
+        let request = request::build(&args.request, connection.patience())?;
         let client = Client::connect(connection).await?;
         return start::run(&client, connection, request, &args.waiting, terminal).await;
     }
@@ -74,9 +81,11 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
         Verb::Stop(args) => stop::run(&client, connection, args, terminal).await,
         Verb::List(args) => list::run(&client, connection, args, terminal).await,
         Verb::Show(args) => show::run(&client, connection, args, terminal).await,
+        Verb::Backups(args) => backups::run(&client, connection, args, terminal).await,
         Verb::Explain { id } => explain::run(&client, connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, connection, args, terminal).await,
         Verb::Logs(args) => logs::run(&client, connection, args, terminal).await,
+        Verb::Shell(args) => shell::run(&client, args).await,
         Verb::Snapshot(args) => snapshot::run(&client, connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, connection, verb, terminal).await,

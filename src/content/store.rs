@@ -6,6 +6,7 @@
 //! [`Store::write_head`] make a backup the newest one.
 
 pub use blobs::BlobUsage;
+pub use connector::install_tls;
 pub use delete::Deleted;
 pub use digest::Digest;
 pub use download::{Download, DownloadOptions};
@@ -23,7 +24,7 @@ pub use upload::{Journal, NoJournal, PartDone, Sums, UploadOptions, UploadState,
 
 mod blobs;
 mod buckets;
-
+pub mod catalog;
 mod conditional;
 mod connector;
 mod credentials;
@@ -34,8 +35,11 @@ mod error;
 mod folder;
 mod head;
 mod heads;
+mod listing;
+mod logs;
 pub mod names;
 mod open;
+mod plugins;
 mod presign;
 mod problem;
 mod prove;

@@ -4,12 +4,14 @@
 mod event;
 mod log;
 mod position;
+mod session;
 
 use jiff::Timestamp;
 
 pub use event::{EventQuery, PodEvent, last_relevant};
 pub use log::{LogOptions, pod_with_log};
 pub use position::{BadPosition, Position, Untimed};
+pub use session::pod_with_session;
 
 /// Name of the container that the user works in; the others of a pod are a template's or a webhook's.
 pub const WORKSPACE_CONTAINER: &str = "workspace";

@@ -142,6 +142,7 @@ impl View {
             runtime: None,
             initializer_metrics: None,
             image_metrics: None,
+            content: None,
             last_activity: None,
             deleting: false,
             ours: true,

@@ -16,7 +16,8 @@ use super::placement::PlacementRequest;
 
 pub use kind::Kind;
 pub use view::{
-    ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Runtime, View,
+    ClassView, Conditions, ContentReport, ContentReports, GitStatus, ImageMetrics, InitializerMetric,
+    InitializerMetrics, Runtime, View,
 };
 
 /// Phase of a workspace; the values of `status.phase`.

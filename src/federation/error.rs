@@ -110,6 +110,22 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A session cannot be opened now, or ended before its command; another moment may do.
+    #[error("workspace {id}: the session ended: {reason}")]
+    SessionEnded {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Why.
+        reason: String,
+    },
+    /// A session reached a limit of its time.
+    #[error("workspace {id}: the session ended: {reason}, which is the limit")]
+    SessionLimit {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Which.
+        reason: String,
+    },
     /// The other clusters cannot take the workspaces of a cluster that is to be drained.
     #[error("cluster {cluster} is not drained: no other cluster has capacity for {} of its workspaces", without.len())]
     NoRoom {
@@ -270,6 +286,39 @@ pub enum Error {
         /// The limit.
         within: Duration,
     },
+    /// The manager has no object store.
+    #[error(
+        "this manager has no object store: set content.storage in its configuration, as for the node agents, and restart it"
+    )]
+    NoStorage,
+    /// There is no such content.
+    #[error("{what}")]
+    NoContent {
+        /// What there is not, in a sentence.
+        what: String,
+    },
+    /// Content of live workspaces is not deleted.
+    #[error(
+        "{}: {}; stop {} and repeat the call",
+        if *begun { "a workspace was started while its content was deleted" } else { "its content is in use by a live workspace" },
+        some(workspaces),
+        if workspaces.len() == 1 { "it" } else { "them" }
+    )]
+    ContentInUse {
+        /// All of them.
+        workspaces: Vec<WorkspaceId>,
+        /// Whether content was deleted before that was known.
+        begun: bool,
+    },
+    /// Too many calls use the object store.
+    #[error("{limit} calls use the object store already; try again")]
+    StorageBusy {
+        /// Calls at a time.
+        limit: usize,
+    },
+    /// The object store failed.
+    #[error(transparent)]
+    Content(#[from] content::store::Error),
     /// A member cluster failed.
     #[error(transparent)]
     Cluster(#[from] member::Error),

@@ -25,6 +25,10 @@ use crate::leader::tasks::Leader;
 use crate::leadership::Leadership;
 use crate::metrics::fleet::FleetSources;
 use crate::metrics::metering::Meters;
+use crate::stored::backups::Backups;
+use crate::stored::blobs::Blobs;
+use crate::stored::deletion::Deletion;
+use crate::stored::reads::StoredReads;
 use crate::view::index::Index;
 use crate::workspaces::adopt::Adopting;
 use crate::workspaces::adopt::Discarding;
@@ -35,6 +39,7 @@ use crate::workspaces::explain::Explanations;
 use crate::workspaces::forget::GivingUp;
 use crate::workspaces::logs::Logs;
 use crate::workspaces::queries::Queries;
+use crate::workspaces::sessions::Sessions;
 use crate::workspaces::snapshots::Snapshots;
 use crate::workspaces::start::Starts;
 use store::Store;
@@ -51,6 +56,8 @@ pub struct Workspaces {
     pub snapshots: Arc<Snapshots>,
     /// Logs.
     pub logs: Arc<Logs>,
+    /// Commands in containers, and connections to ports.
+    pub sessions: Arc<Sessions>,
     /// Image builders.
     pub builders: Arc<Builders>,
     /// Explained and forecast placements.
@@ -97,6 +104,18 @@ pub struct Clusters {
     pub overviews: Arc<Overviews>,
 }
 
+/// Use cases about stored content.
+pub struct Stored {
+    /// Lists of backups.
+    pub backups: Arc<Backups>,
+    /// Downloads.
+    pub reads: Arc<StoredReads>,
+    /// Blobs and IDE plug-ins.
+    pub blobs: Arc<Blobs>,
+    /// Deletions.
+    pub deletion: Arc<Deletion>,
+}
+
 /// Watches of etcd, to be run on every replica.
 pub struct Watches {
     /// Placement records.
@@ -125,6 +144,8 @@ pub struct Federation {
     pub workspaces: Workspaces,
     /// About clusters.
     pub clusters: Clusters,
+    /// About stored content.
+    pub stored: Stored,
     /// To be run on every replica.
     pub watches: Watches,
     /// To be run on every replica; it leads while it is elected.

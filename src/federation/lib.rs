@@ -1,7 +1,7 @@
 //! Use cases over all member clusters: start, stop, observe, register; the index and its subscribers.
 //!
 //! Rooms, from the ground up: [`view`] holds what is known of workspaces; [`fleet`] the member clusters;
-//! [`workspaces`] and [`clusters`] the use cases, each a struct that is given what it needs; [`metrics`]
+//! [`workspaces`], [`clusters`] and [`stored`] the use cases, each a struct that is given what it needs; [`metrics`]
 //! counts; [`leader`] holds what only the leader runs, and the watches of etcd. `wiring` builds them;
 //! [`Federation`] holds what was built.
 //!
@@ -18,13 +18,16 @@ mod locks;
 pub mod metrics;
 mod periodic;
 mod reason;
+pub mod stored;
 pub mod view;
 mod wiring;
 pub mod workspaces;
 
 pub use clusters::incarnation::Standing;
+/// Errors and faults of the object store, which the API maps to status codes too.
+pub use content::store::{Error as ContentError, Fault as ContentFault};
 pub use error::{Error, Result};
-pub use federation::{Clusters, Federation, Watches, Workspaces};
+pub use federation::{Clusters, Federation, Stored, Watches, Workspaces};
 pub use fleet::FleetOptions;
 pub use fleet::settings::vet::vet;
 pub use fleet::settings::{Defaults, Problem};

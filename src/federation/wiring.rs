@@ -5,6 +5,7 @@ mod callbacks;
 mod clusters;
 mod leader;
 mod parts;
+mod stored;
 mod workspaces;
 
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub use self::parts::{Options, Parts};
 
 impl Federation {
     /// Builds the use cases of a process.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(mut parts: Parts) -> Arc<Self> {
+        let content = parts.content.take();
         let base = Base::new(parts);
         let shared = workspaces::Shared::new(&base);
         let records = ClusterRecords::new(base.store.clone(), base.sealer.clone());
@@ -39,6 +41,7 @@ impl Federation {
         Arc::new(Self {
             measured: measured(&base, &clusters, events),
             leader: leader::leader(&base, tasks, &watches.progress),
+            stored: stored::stored(&base, content),
             leadership: base.leadership,
             store: base.store,
             index: base.index,

@@ -14,6 +14,7 @@ pub(crate) mod orphans;
 pub(crate) mod ownership;
 pub mod queries;
 pub(crate) mod records;
+pub mod sessions;
 pub mod settle;
 pub mod snapshots;
 pub mod start;

@@ -15,6 +15,7 @@ pub mod maintenance;
 mod member;
 pub mod pages;
 pub mod rivals;
+pub mod sessions;
 pub mod tasks;
 pub mod texts;
 pub mod watch;

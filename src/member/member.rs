@@ -27,6 +27,7 @@ use crate::health::{self, HealthCell};
 use crate::logs::Logs;
 use crate::maintenance::Maintenance;
 use crate::rivals;
+use crate::sessions::Sessions;
 use crate::tasks::{TaskMeters, TaskName, Tasks};
 use crate::watch::{ClusterWatch, NamespaceWatch, Reports, WatchReport, Watches};
 
@@ -231,6 +232,11 @@ impl Member {
     /// What containers wrote.
     pub fn logs(&self) -> &Logs {
         &self.logs
+    }
+
+    /// Commands in containers, and connections to ports of pods.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.spec.name.clone(), self.client.clone(), self.options.limits.request_timeout)
     }
 
     /// What is known of a namespace.

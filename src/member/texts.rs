@@ -156,6 +156,24 @@ pub fn is_pod_refused(text: &str) -> bool {
     text.starts_with("Pod was rejected")
 }
 
+/// Whether a container runtime says that the image lacks the program of a command. Runtimes word it in their own ways,
+/// after words of the runtime's interface.
+pub fn is_no_program(text: &str) -> bool {
+    let said = ["no such file or directory", "executable file not found", "executable file `"];
+    said.iter().any(|said| text.contains(said))
+}
+
+/// Whether an apiserver says that it cannot reach the kubelet of a pod.
+pub fn is_node_unreachable(text: &str) -> bool {
+    let said = [
+        "error dialing backend",
+        "dial tcp ",
+        "unable to upgrade connection",
+        "no preferred addresses found",
+    ];
+    said.iter().any(|said| text.contains(said))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

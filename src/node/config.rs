@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use content::store;
+use domain::class::Quantity;
 use domain::cluster::rules;
 use domain::install::WORKSPACE_HOST_PATH;
 use domain::names::{Namespace, is_dns_subdomain};
@@ -28,6 +29,8 @@ pub use quota::StorageQuota;
 
 /// Environment variable with the name of the node, which the DaemonSet sets.
 pub const NODE_NAME: &str = "NODE_NAME";
+/// Memory that one process of git may have.
+const GIT_MEMORY: std::ops::RangeInclusive<u64> = 128 << 20..=64 << 30;
 /// Namespaces that one agent serves.
 const NAMESPACES_MAX: usize = 32;
 
@@ -283,6 +286,15 @@ fn read_helper(mut group: Group<'_>) -> helper::Settings {
         }
     }
     settings.environment = variables;
+    if group.has("gitMemory") {
+        let text = group.text_or_number("gitMemory");
+        match text.parse::<Quantity>().map(|quantity| quantity.value()) {
+            Ok(bytes) if GIT_MEMORY.contains(&bytes) => settings.limits.git = bytes,
+            _ => group.problem("gitMemory", format_args!("{text:?} is not 128Mi to 64Gi")),
+        }
+    } else {
+        group.text("gitMemory");
+    }
     settings
 }
 

@@ -50,6 +50,8 @@ pub enum Next {
     WaitUntil(Timestamp),
     /// Write this to the status.
     Write(Box<Report>),
+    /// Find out whether the pod is gone, because nobody writes its conditions any more, and decide again with them as they are.
+    AskPod,
     /// Kill the container, then write the condition `ForceKilledTask`.
     ForceKill,
     /// Run this.
@@ -299,15 +301,16 @@ impl Case<'_> {
     /// The resource is gone; its last state is known.
     fn deleted(&self) -> Next {
         let was_used = self.has(CONTENT_READY) || self.is(EVER_READY);
-        // Its finalizer was removed: the content stays, and housekeeping reports it.
+        // Its finalizer was removed.
         let may_change = self.is(WORKSPACE_CONTAINER_RUNNING) && !self.is(FORCE_KILLED_TASK);
         match self.seen.stage() {
             Some(Stage::Initialising | Stage::Wiping) => Next::Run(Operation::Wipe),
             Some(Stage::Filled | Stage::Ready) if !was_used => Next::Run(Operation::Wipe),
             Some(Stage::Filled | Stage::Ready | Stage::BackingUp(_)) => match self.unwanted() {
                 Some(Next::Run(operation)) => Next::Run(operation),
-                None if !may_change => self.go_on(),
-                _ => Next::Nothing,
+                Some(_) => Next::Nothing,
+                None if may_change && self.go_on() != Next::Nothing => Next::AskPod,
+                None => self.go_on(),
             },
             _ => self.go_on(),
         }

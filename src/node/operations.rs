@@ -109,6 +109,18 @@ impl Operations {
         decide(&Facts { workspace, is_deleted, node, known, folder, snapshot, now })
     }
 
+    /// Why the backup of a workspace failed that will be tried again.
+    pub async fn backup_problem(&self, workspace: &Workspace) -> Option<String> {
+        let subject = Subject::of(workspace).ok()?;
+        match self.context.disk.read(&subject.origin.instance).await {
+            Known::State(state) => match state.stage {
+                Stage::BackingUp(pending) => pending.problem,
+                _ => None,
+            },
+            Known::Nothing | Known::Broken(_) => None,
+        }
+    }
+
     /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not
     /// what it should be.
     pub async fn run(

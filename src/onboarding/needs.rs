@@ -15,6 +15,9 @@ pub const IN_NAMESPACE: Needs = &[
     (GROUP, "snapshots", &["create", "get", "list", "watch"]),
     ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
     ("", "pods/log", &["get"]),
+    // Shells, copies and forwarded ports. Kubernetes asks for `get` or `create`, by its version and the kind of connection.
+    ("", "pods/exec", &["create", "get"]),
+    ("", "pods/portforward", &["create", "get"]),
     ("", "secrets", &["create", "delete", "get", "list", "patch", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
     ("", "events", &["create", "list"]),

@@ -6,11 +6,22 @@ use std::{env, fs};
 
 /// Messages whose derived `Debug` would show a secret; `lib.rs` writes theirs. Without a leading dot, so that
 /// nested messages keep the derived one.
-const SECRET_MESSAGES: [&str; 13] = [
+const SECRET_MESSAGES: [&str; 24] = [
     "builder.BuildRegistryAuth",
     "builder.LogInfo",
+    "contentservice.DownloadUrlResponse",
     "contentservice.GitConfig",
+    "contentservice.LogDownloadURLResponse",
+    "contentservice.UploadUrlResponse",
+    "contentservice.WorkspaceDownloadURLResponse",
+    "ideplugin.PluginDownloadURLResponse",
+    "ideplugin.PluginUploadURLResponse",
     "spaceport.v1.DoctorRequest",
+    "spaceport.v1.ExecCommand",
+    "spaceport.v1.ExecRequest",
+    "spaceport.v1.ExecResponse",
+    "spaceport.v1.ForwardRequest",
+    "spaceport.v1.ForwardResponse",
     "spaceport.v1.InstallRequest",
     "spaceport.v1.InstallResponse",
     "spaceport.v1.LogsResponse",

@@ -93,6 +93,55 @@ impl fmt::Debug for builder::build_registry_auth::Mode {
     }
 }
 
+// What users send to their workspaces and get from them is nobody's business.
+impl fmt::Debug for spaceport::v1::exec_request::Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(start) => start.fmt(f),
+            Self::Stdin(_) => Redacted.fmt(f),
+            Self::Resize(size) => size.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for spaceport::v1::exec_response::Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout(_) | Self::Stderr(_) => Redacted.fmt(f),
+            Self::Exit(exit) => exit.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for spaceport::v1::forward_request::Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(start) => start.fmt(f),
+            Self::Data(_) => Redacted.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for spaceport::v1::ExecRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecRequest").field("request", &self.request).finish()
+    }
+}
+
+impl fmt::Debug for spaceport::v1::ExecResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecResponse").field("response", &self.response).finish()
+    }
+}
+
+impl fmt::Debug for spaceport::v1::ForwardRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardRequest").field("request", &self.request).finish()
+    }
+}
+
+redact!(spaceport::v1::ExecCommand, shows [], hides [arguments]);
+redact!(spaceport::v1::ForwardResponse, shows [], hides [data]);
 redact!(builder::BuildRegistryAuth, shows[mode], hides[additional]);
 redact!(builder::LogInfo, shows[url], hides[headers]);
 redact!(
@@ -100,6 +149,13 @@ redact!(
     shows [custom_config, authentication, auth_user],
     hides [auth_password, auth_ots]
 );
+// Whoever has a signed URL has the object.
+redact!(contentservice::DownloadUrlResponse, shows[], hides[url]);
+redact!(contentservice::LogDownloadUrlResponse, shows[], hides[url]);
+redact!(contentservice::UploadUrlResponse, shows[], hides[url]);
+redact!(contentservice::WorkspaceDownloadUrlResponse, shows[], hides[url]);
+redact!(ideplugin::PluginDownloadUrlResponse, shows[], hides[url]);
+redact!(ideplugin::PluginUploadUrlResponse, shows[], hides[url]);
 redact!(
     spaceport::v1::DoctorRequest,
     shows [name, spec],

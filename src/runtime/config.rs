@@ -19,7 +19,7 @@ pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
 pub use reader::{Group, Problem, Report, TemplateCheck};
-pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
+pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, SessionCaps, StreamCaps};
 
 mod audit;
 mod classes;
@@ -181,6 +181,8 @@ pub struct Reading {
     pub manager: Option<Manager>,
     /// `rpcServer.ratelimits`.
     pub rate_limits: BTreeMap<String, RateLimit>,
+    /// `content.storage`.
+    pub storage: Option<Storage>,
     /// `federation.hostKubeconfig`.
     pub host_kubeconfig: Option<PathBuf>,
     problems: Vec<Problem>,
@@ -246,6 +248,7 @@ fn read_groups(mut root: Group<'_>, groups: Groups) -> Reading {
     let host_kubeconfig = federation::read_host_kubeconfig(&mut federation_group);
     let federation = federation::read(federation_group, rpc_server.as_ref(), host_kubeconfig.clone());
     let audit = audit::read(root.group("audit"));
+    let storage = content.storage.clone();
     let whole = || {
         Some(Config {
             manager: manager.clone()?,
@@ -261,5 +264,5 @@ fn read_groups(mut root: Group<'_>, groups: Groups) -> Reading {
             groups,
         })
     };
-    Reading { config: whole(), manager, rate_limits, host_kubeconfig, problems: Vec::new() }
+    Reading { config: whole(), manager, rate_limits, storage, host_kubeconfig, problems: Vec::new() }
 }

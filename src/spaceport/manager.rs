@@ -95,7 +95,7 @@ impl Runtimes {
 }
 
 async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let Loaded { config, defaults, limits, host, follower } = loaded;
+    let Loaded { config, defaults, limits, host, content, follower } = loaded;
     let limits = Arc::new(limits);
     let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
@@ -124,6 +124,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     };
     let (election, leadership) = election(&config, &store, &us)?;
     let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
+    content::store::install_tls();
     let (members, tasks) = (CallMeters::new()?, TaskMeters::new()?);
     let federation = Federation::new(Parts {
         store,
@@ -137,6 +138,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
             host: host.clone(),
         },
         meters: Meters::new()?,
+        content,
         subscriber_buffer: config.federation.subscriber_buffer,
     });
     let calls = api::Calls::new()?;
@@ -174,6 +176,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
         limits,
         calls,
         streams: config.rpc_server.streams,
+        sessions: config.rpc_server.sessions,
         refusals,
         clients: config.rpc_server.clients.clone(),
         age: config.rpc_server.age,

@@ -16,10 +16,10 @@ use super::{
     list_watch::{Entry, Pages, list_all},
     mirrored::{Item, Mirrored},
     term::Term,
-    value::encode,
+    value::{decode_name, encode},
 };
 use domain::{
-    names::{ClusterName, WorkspaceId},
+    names::{ClusterName, MetaId, OwnerId, WorkspaceId},
     record::{PlacementRecord, RecordState},
     signing::Keying,
 };
@@ -134,6 +134,34 @@ impl Store {
             Ok(Item { key: workspace.to_string(), value, version: found.mod_revision() })
         };
         found.map(item).transpose()
+    }
+
+    /// The live workspace that has the long-lived id and this owner, as etcd has it now.
+    pub async fn live_of_meta(&self, owner: &OwnerId, meta: &MetaId) -> Result<Option<WorkspaceId>> {
+        let key = self.keys().meta(meta);
+        let doing = format!("read which workspace has meta id {meta}");
+        let Some(entry) = first(&self.get(&doing, key.clone(), GetOptions::new()).await?) else {
+            return Ok(None);
+        };
+        let id: WorkspaceId = decode_name(&key, entry.value())?;
+        let record = self.placement(&id).await?.map(|item| item.value);
+        let is_live = record.is_some_and(|record| record.is_live() && record.owner == *owner);
+        Ok(is_live.then_some(id))
+    }
+
+    /// The live workspaces of an owner, as etcd has them now. It reads all records, page by page.
+    pub async fn live_of_owner(&self, owner: &OwnerId) -> Result<Vec<WorkspaceId>> {
+        let prefix = self.keys().placements();
+        let (mut pages, mut live) = (Pages::new(self, &prefix), Vec::new());
+        while let Some(page) = pages.next().await? {
+            for entry in page {
+                let record = PlacementRecord::decode(&entry.key, &entry.value)?;
+                if record.owner == *owner && record.is_live() {
+                    live.push(record.workspace);
+                }
+            }
+        }
+        Ok(live)
     }
 
     /// Removes all ended records that expired before `now`; returns their number. It reads all records, page by page, so call it

@@ -36,7 +36,8 @@ pub fn available(test: &str) -> Result<bool> {
     Ok(false)
 }
 
-fn missing() -> Vec<String> {
+/// What this machine lacks for real nodes.
+pub fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     if !is_root() {
         missing.push("root".to_owned());

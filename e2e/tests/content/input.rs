@@ -57,7 +57,7 @@ fn a_bad_repository_or_file_fails_with_a_clear_sentence_and_its_owner() -> Resul
         let repository = git_at(stage, |git| git.remote_uri.clone_from(&missing));
         fails_with(stage, "missing", repository, &["user", &missing, "not found"]).await?;
         stage.git.set(Trouble::Status(500));
-        fails_with(stage, "broken", git_at(stage, |_| ()), &["500"]).await?;
+        fails_with(stage, "broken", git_at(stage, |_| ()), &["platform", "500"]).await?;
         stage.git.set(Trouble::None);
 
         let files = HttpFiles::start(stage.cluster(0)?.real_node()?.host_address(), None).await?;

@@ -14,6 +14,7 @@ use proto::wsman::{
 
 use super::stage::{Life, OWNER, PASSWORD, Stage, USER, stage};
 use crate::story::until;
+use e2e::harness::Listing;
 
 /// A user of the workspace other than its own one: 998 in the container's user namespace.
 const OTHER_USER: u32 = 100_000 + 997;
@@ -114,7 +115,7 @@ fn every_file_comes_back_on_the_same_node_and_on_another_cluster() -> Result<()>
 }
 
 /// The folder is renamed, and nothing downloaded; a stop without changes uploads nothing.
-async fn again_on_the_same_node(stage: &mut Stage, made: &super::listing::Listing, inode: u64) -> Result<()> {
+async fn again_on_the_same_node(stage: &mut Stage, made: &Listing, inode: u64) -> Result<()> {
     let mark = stage.store.seen().len();
     let second = Life::new("life-2", "life").with(backup());
     stage.run(&second).await?;
@@ -134,7 +135,7 @@ async fn again_on_the_same_node(stage: &mut Stage, made: &super::listing::Listin
 }
 
 /// Files are the same there; what is left on the first node is older then, and is not used.
-async fn on_the_other_cluster(stage: &mut Stage, made: &super::listing::Listing) -> Result<()> {
+async fn on_the_other_cluster(stage: &mut Stage, made: &Listing) -> Result<()> {
     let third = Life::new("life-3", "life").with(backup()).on(1);
     let up = stage.run(&third).await?;
     let metrics = up.initializer_metrics.and_then(|metrics| metrics.backup).context("no metrics")?;

@@ -20,11 +20,9 @@ use crate::story::{Client, SOON, Shared, Story, request, start, stop, until};
 use e2e::harness::real_node::{available, manager_settings};
 use e2e::harness::spaceport::{Output, prepare_member};
 use e2e::harness::{
-    AgentOptions, Cluster, Fleet, FleetOptions, GitServer, NodeSize, RealAgent, S3Options, S3Proxy,
-    S3Request, S3Server, block_on,
+    AgentOptions, Cluster, Fleet, FleetOptions, GitServer, Listing, RealAgent, S3Options, S3Proxy, S3Request,
+    S3Server, block_on,
 };
-
-use super::listing::Listing;
 
 /// Name and region of the clusters.
 pub const CLUSTERS: [(&str, &str); 2] = [("metal-1", "metal"), ("forge-1", "forge")];
@@ -42,11 +40,7 @@ async fn shared() -> Result<&'static Shared> {
 }
 
 async fn boot() -> Result<Shared> {
-    let mut options = FleetOptions::of(CLUSTERS.len()).with_nodes(0, &NodeSize::default()).with_real_nodes();
-    for (cluster, (name, region)) in options.clusters.iter_mut().zip(CLUSTERS) {
-        (cluster.name, cluster.region) = (name.to_owned(), region.to_owned());
-    }
-    let fleet = Fleet::boot(options).await?;
+    let fleet = Fleet::boot(FleetOptions::of_real_nodes(&CLUSTERS)).await?;
     let mut kubeconfigs = BTreeMap::new();
     for cluster in fleet.clusters() {
         kubeconfigs.insert(cluster.name().to_owned(), prepare_member(cluster).await?);
@@ -94,15 +88,16 @@ impl Stage {
             "requests": { "cpu": "1m", "memory": "16Mi" },
             "limits": { "cpu": { "min": "1", "burst": "2" }, "memory": "1Gi", "storage": "24Mi" },
         } } });
-        story.installation.overrides = settings;
-        story.replicas.push(story.installation.start("manager-0").await?);
         let dir = story.installation.dir().to_owned();
         let server = S3Server::start(story.fleet.assets(), &dir.join("s3"), S3Options::default()).await?;
         server.create_bucket(BUCKET)?;
         let here = shared.fleet.clusters().first().context("no cluster")?.real_node()?.host_address();
         let store = S3Proxy::at(here, &server.address()).await?;
         let git = GitServer::start(here, Some((USER, PASSWORD))).await?;
-        let content = content_settings(&dir, &server, &store)?;
+        let content = server.content_settings(&dir, &store, BUCKET)?;
+        settings["content"] = json!({ "storage": content["storage"] });
+        story.installation.overrides = settings;
+        story.replicas.push(story.installation.start("manager-0").await?);
         let mut agents = Vec::new();
         for ((cluster, region), found) in CLUSTERS.into_iter().zip(shared.fleet.clusters()) {
             // Two agents do not share a folder, and the policy for pods has to know it.
@@ -256,31 +251,6 @@ impl Stage {
             Err(_) => error,
         })
     }
-}
-
-/// The group `content` of the agents' configuration. Keys are in files, so that they can be rotated.
-fn content_settings(dir: &Path, server: &S3Server, store: &S3Proxy) -> Result<Value> {
-    write_keys(dir, server.login())?;
-    Ok(json!({
-        "storage": {
-            "kind": "minio",
-            "minio": {
-                "endpoint": store.address(), "region": server.region(), "bucket": BUCKET, "secure": false,
-                "accessKeyFile": dir.join("s3-access-key"), "secretKeyFile": dir.join("s3-secret-key"),
-            },
-        },
-        "upload": { "partSize": 5 << 20, "parallel": 2 },
-    }))
-}
-
-/// Writes the keys of the agents.
-pub fn write_keys(dir: &Path, login: &e2e::harness::s3::S3Login) -> Result<()> {
-    for (file, text) in [("s3-access-key", &login.access_key), ("s3-secret-key", &login.secret_key)] {
-        let draft = dir.join(format!("{file}.draft"));
-        std::fs::write(&draft, text)?;
-        std::fs::rename(draft, dir.join(file))?;
-    }
-    Ok(())
 }
 
 fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<String, u64>) {

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::life::{backup, change_everything, is_backed_up};
-use super::stage::{BUCKET, Life, OWNER, Stage, stage, write_keys};
+use super::stage::{BUCKET, Life, OWNER, Stage, stage};
 use crate::story::{stop, until};
 use e2e::harness::{S3Answer, S3Request};
 
@@ -77,7 +77,7 @@ fn a_store_that_refuses_and_breaks_off_and_keys_that_rotate_delay_a_backup_and_a
         let dir = stage.story.installation.dir().to_owned();
         let (before, after) =
             (stage.server.create_user("before").await?, stage.server.create_user("after").await?);
-        write_keys(&dir, &before)?;
+        before.write(&dir)?;
         let life = Life::new("trouble-1", "trouble");
         stage.run(&life).await?;
         change_everything(stage, &life).await?;
@@ -106,7 +106,7 @@ fn a_store_that_refuses_and_breaks_off_and_keys_that_rotate_delay_a_backup_and_a
         })
         .await?;
         stage.server.delete_user(&before).await?;
-        write_keys(&dir, &after)?;
+        after.write(&dir)?;
         ensure!(is_backed_up(&stage.stopped("trouble-2").await?), "no backup");
         let third = Life::new("trouble-3", "trouble").with(backup());
         stage.run(&third).await?;

@@ -7,6 +7,8 @@ pub enum Entry {
     Reads,
     /// Not recorded: it changes something, but is called too often. `grpc_server_handled_total` counts it.
     Counted,
+    /// One line for each stream, at its end. The service that reads the stream says what is recorded.
+    Stream,
     /// One line for each call.
     Recorded {
         /// What the call acts on: label and field of the request.
@@ -20,19 +22,13 @@ const fn to_workspace(arguments: &'static [&'static str]) -> Entry {
     Entry::Recorded { object: &[("workspace", "id")], arguments }
 }
 
+const fn of_owner(arguments: &'static [&'static str]) -> Entry {
+    Entry::Recorded { object: &[("owner", "owner_id")], arguments }
+}
+
 const fn to_cluster(arguments: &'static [&'static str]) -> Entry {
     Entry::Recorded { object: &[("cluster", "name")], arguments }
 }
-
-/// Services of `proto/` that are not served.
-#[cfg(test)]
-pub const NOT_SERVED: [&str; 5] = [
-    "contentservice.WorkspaceService",
-    "contentservice.ContentService",
-    "contentservice.HeadlessLogService",
-    "contentservice.BlobService",
-    "ideplugin.IDEPluginService",
-];
 
 /// Every served method, and what is recorded of it.
 pub const METHODS: &[(&str, Entry)] = &[
@@ -74,8 +70,34 @@ pub const METHODS: &[(&str, Entry)] = &[
     ("/wsman.WorkspaceManager/UpdateSSHKey", to_workspace(&[])),
     ("/wsman.WorkspaceManager/DescribeCluster", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Logs", Entry::Reads),
+    ("/spaceport.v1.WorkspaceManager/DescribeContent", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/DescribeEnded", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Version", Entry::Reads),
+    ("/spaceport.v1.WorkspaceContent/ListBackups", Entry::Reads),
+    ("/contentservice.ContentService/DeleteUserContent", of_owner(&[])),
+    ("/contentservice.WorkspaceService/WorkspaceDownloadURL", Entry::Reads),
+    (
+        "/contentservice.WorkspaceService/DeleteWorkspace",
+        Entry::Recorded {
+            object: &[("metaId", "workspace_id"), ("owner", "owner_id")],
+            arguments: &["include_snapshots"],
+        },
+    ),
+    ("/contentservice.WorkspaceService/WorkspaceSnapshotExists", Entry::Reads),
+    ("/contentservice.HeadlessLogService/LogDownloadURL", Entry::Reads),
+    ("/contentservice.HeadlessLogService/ListLogs", Entry::Reads),
+    // Whoever has the URL can write the blob.
+    ("/contentservice.BlobService/UploadUrl", of_owner(&["name", "content_type"])),
+    ("/contentservice.BlobService/DownloadUrl", Entry::Reads),
+    ("/contentservice.BlobService/Delete", of_owner(&["exact", "prefix"])),
+    (
+        "/ideplugin.IDEPluginService/UploadURL",
+        Entry::Recorded { object: &[], arguments: &["bucket", "name"] },
+    ),
+    ("/ideplugin.IDEPluginService/DownloadURL", Entry::Reads),
+    ("/ideplugin.IDEPluginService/PluginHash", Entry::Reads),
+    ("/spaceport.v1.WorkspaceManager/Exec", Entry::Stream),
+    ("/spaceport.v1.WorkspaceManager/Forward", Entry::Stream),
     ("/registryfacade.SpecProvider/GetImageSpec", Entry::Reads),
     ("/builder.ImageBuilder/ResolveBaseImage", Entry::Reads),
     ("/builder.ImageBuilder/ResolveWorkspaceImage", Entry::Reads),

@@ -86,13 +86,13 @@ fn replicas_forward_callers_with_names_of_any_alphabet() {
 fn a_call_without_an_identified_caller_may_do_nothing() {
     let caller = of(&Extensions::new());
     assert!(!caller.is(Role::Client) && !caller.acts_for("jane") && !caller.sees_token_of("jane"));
-    assert!(caller.check_owner("jane").is_err() && caller.denied().is_some());
+    assert!(caller.check_owner("metadata.owner", "jane").is_err() && caller.denied().is_some());
 }
 
 #[test]
 fn a_start_for_an_owner_out_of_scope_is_refused_by_the_field_and_with_what_to_do() {
     let rules = rules(&json!({ "scopes": [{ "commonName": "ci", "owners": ["jane"] }] }));
-    let refused = judged(identity("ci", &[], &[]), &rules).check_owner("joe").unwrap_err();
+    let refused = judged(identity("ci", &[], &[]), &rules).check_owner("metadata.owner", "joe").unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     let said = refused.message();
     assert!(said.starts_with("metadata.owner: ") && said.contains("rpcServer.clients.scopes"), "{said}");

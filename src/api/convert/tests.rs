@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use domain::workspace::{IdeImage, Runtime};
+use domain::workspace::{ContentReports, IdeImage, Runtime};
 use federation::view::seen::Notice;
 
 fn at(seconds: i64) -> Timestamp {
@@ -84,6 +84,11 @@ fn view() -> View {
             composite: metric(6),
         })),
         image_metrics: Some(ImageMetrics { total: 100, workspace: 60 }),
+        content: Some(Box::new(ContentReports {
+            initialization: Some(ContentReport { succeeded: true, at: at(4), message: String::new() }),
+            backup: Some(ContentReport { succeeded: false, at: at(5), message: "it stays there".to_owned() }),
+            progress: None,
+        })),
         last_activity: Some(at(3)),
         deleting: false,
         ours: true,
@@ -269,4 +274,18 @@ fn what_cannot_be_written_is_said_after_the_message_in_both_forms() {
     assert_eq!(read, status(&stuck, true));
     let lost = Seen { reachable: false, ..stuck };
     assert_eq!(status(&lost, true).message, "cluster eu is unreachable");
+}
+
+#[test]
+fn reports_about_content_say_how_it_went_and_when() {
+    let content = content(&view());
+    let report = |succeeded, seconds, message: &str| {
+        let at = Some(timestamp(at(seconds)));
+        Some(v1::ContentReport { succeeded, at, message: message.to_owned() })
+    };
+    assert_eq!(content.initialization, report(true, 4, ""));
+    assert_eq!(content.backup, report(false, 5, "it stays there"));
+    assert_eq!(content.progress, None);
+    let nothing = super::content(&View { content: None, ..view() });
+    assert_eq!(nothing, v1::DescribeContentResponse::default());
 }

@@ -16,7 +16,9 @@ const LIST: &str = "/wsman.WorkspaceManager/GetWorkspaces";
 const MIB: usize = 1024 * 1024;
 
 fn load() -> Arc<Load> {
-    Load::new(StreamCaps { total: 3, per_caller: 2 }, Refusals::new().unwrap()).unwrap()
+    let long = Duration::from_hours(1);
+    let sessions = SessionCaps { total: 2, per_caller: 1, idle: long, longest: long };
+    Load::new(StreamCaps { total: 3, per_caller: 2 }, &sessions, Refusals::new().unwrap()).unwrap()
 }
 
 fn request(path: &str, from: u8, body: Body) -> Request<Body> {

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
+use proto::spaceport::v1::workspace_content_server::{WorkspaceContent, WorkspaceContentServer};
 use proto::spaceport::v1::workspace_manager_server::{
     WorkspaceManager as WorkspaceLogs, WorkspaceManagerServer as LogsServer,
 };
@@ -55,6 +56,10 @@ pub struct Script {
     /// Each stop makes the first of them what is described, where there is one.
     pub described_after_stops: VecDeque<Option<DescribeWorkspaceResponse>>,
     pub ended: Option<EndedWorkspace>,
+    pub content: Option<DescribeContentResponse>,
+    /// One answer per call.
+    pub backups: VecDeque<Result<ListBackupsResponse, Status>>,
+    pub backups_asked: Vec<ListBackupsRequest>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
     pub subscriptions: Vec<SubscribeRequest>,
@@ -86,6 +91,7 @@ impl Fake {
             .add_service(ClusterManagerServer::new(self.clone()))
             .add_service(WorkspaceManagerServer::new(self.clone()))
             .add_service(LogsServer::new(self.clone()))
+            .add_service(WorkspaceContentServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         address
@@ -348,11 +354,25 @@ impl WorkspaceLogs for Fake {
         Ok(Response::new(DescribeEndedResponse { workspace: Some(workspace) }))
     }
 
+    async fn describe_content(&self, _: Request<DescribeContentRequest>) -> Answer<DescribeContentResponse> {
+        let content = self.0.lock().content.clone();
+        content.map(Response::new).ok_or_else(|| Status::unimplemented("no such method"))
+    }
+
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
         let version = self.0.lock().version.clone();
         version
             .map(|version| Response::new(VersionResponse { version }))
             .ok_or_else(|| Status::unimplemented("no such method"))
+    }
+}
+
+#[tonic::async_trait]
+impl WorkspaceContent for Fake {
+    async fn list_backups(&self, request: Request<ListBackupsRequest>) -> Answer<ListBackupsResponse> {
+        let mut script = self.0.lock();
+        script.backups_asked.push(request.into_inner());
+        script.backups.pop_front().unwrap_or_else(|| Err(Status::unimplemented("no store"))).map(Response::new)
     }
 }
 

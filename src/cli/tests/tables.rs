@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::table::{Layout, Page, WIDTH};
 use crate::view::{
-    CheckView, ClusterView, DecisionView, DiffView, DrainView, ForecastView, ForgottenView, HandledView,
+    BackupView, BackupsView, CheckView, ContentView, NewestBackup, ClusterView, DecisionView, DiffView, DrainView, ForecastView, ForgottenView, HandledView,
     InstalledView, LeaderView, OpeningView, SnapshotView, StartedView, StatusPage, WorkspaceView,
 };
 use proto::spaceport::v1::check::Outcome;
@@ -22,7 +22,7 @@ use proto::spaceport::v1::handled_workspace::Outcome as Handled;
 use proto::spaceport::v1::installed_object::Outcome::{Changed, Created, Unchanged};
 use proto::spaceport::v1::*;
 use proto::wsman::{
-    PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditions, WorkspaceMetadata,
+    InitializerMetric, InitializerMetrics, PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditions, WorkspaceMetadata,
     WorkspacePhase, WorkspaceRuntimeInfo, WorkspaceSpec, WorkspaceStatus,
 };
 
@@ -323,6 +323,79 @@ fn workspaces() -> Vec<WorkspaceView> {
     all.into_iter().map(WorkspaceView::from).collect()
 }
 
+fn report(succeeded: bool, seconds: i64, message: &str) -> Option<ContentReport> {
+    Some(ContentReport { succeeded, at: ago(seconds), message: message.into() })
+}
+
+fn backup(kind: WorkspaceBackupKind, object: &str, size: u64) -> WorkspaceBackup {
+    WorkspaceBackup {
+        kind: kind.into(),
+        generation: 3,
+        sequence: 14,
+        made_at: ago(182),
+        size,
+        format: "zst".into(),
+        snapshot: format!("{OWNER}/workspaces/{UUID}/{object}@gitpod-prod-user-{OWNER}"),
+        instance_id: "demo-1".into(),
+        agent: "node-1".into(),
+        ..WorkspaceBackup::default()
+    }
+}
+
+fn backups() -> BackupsView {
+    let damaged = WorkspaceBackup {
+        problem: "its archive is not in the store".into(),
+        made_at: ago(90_000),
+        ..backup(WorkspaceBackupKind::Head, "archives/3-13.tar.zst", 1234)
+    };
+    let unreadable = WorkspaceBackup {
+        kind: WorkspaceBackupKind::Head.into(),
+        problem: "store s3:content, bucket b, object o: the head is not valid: it is no JSON".into(),
+        ..WorkspaceBackup::default()
+    };
+    let newest = backup(WorkspaceBackupKind::Head, "archives/3-14.tar.zst", 5 << 30);
+    let snapshot = backup(WorkspaceBackupKind::Snapshot, "snapshot-1800000000000000000.tar.zst", 1);
+    let all = [WorkspaceBackup { newest: true, ..newest }, damaged, unreadable, snapshot];
+    BackupsView {
+        owner: OWNER.into(),
+        meta_id: UUID.into(),
+        backups: all.into_iter().map(BackupView::from).collect(),
+    }
+}
+
+fn restored() -> WorkspaceView {
+    let metric = |millis: i32, size| {
+        let duration = Some(prost_types::Duration { seconds: 12, nanos: millis * 1_000_000 });
+        Some(InitializerMetric { duration, size })
+    };
+    let metrics = InitializerMetrics {
+        git: metric(345, 3 << 20),
+        file_download: metric(0, 12_345),
+        composite: metric(999, (3 << 20) + 12_345),
+        ..InitializerMetrics::default()
+    };
+    let reports = DescribeContentResponse {
+        initialization: report(true, 3_700, ""),
+        progress: report(true, 5, "writing the archive, 1.2 GiB"),
+        ..DescribeContentResponse::default()
+    };
+    let newest = BackupView::from(backup(WorkspaceBackupKind::Head, "archives/3-14.tar.zst", 5 << 30));
+    let content = ContentView::new(Some(&metrics), reports, NewestBackup::Is(Box::new(newest)));
+    WorkspaceView::from(workspace("demo-1", WorkspacePhase::Running, "eu-1")).with_content(content)
+}
+
+fn kept() -> WorkspaceView {
+    let why = "store s3:content, bucket gitpod-content: there is no such bucket (fault of the configuration); the content \
+               stays on node node-7.eu-north.example.com in /var/gitpod/workspaces/demo-1";
+    let reports = DescribeContentResponse {
+        initialization: report(true, 3_700, ""),
+        backup: report(false, 61, why),
+        ..DescribeContentResponse::default()
+    };
+    let content = ContentView::new(None, reports, NewestBackup::NotKnown("the store does not answer".into()));
+    WorkspaceView::from(workspace("demo-1", WorkspacePhase::Stopping, "eu-1")).with_content(content)
+}
+
 fn forecast(reason: &str, placed: u32) -> ForecastView {
     let forecast = |name: &str, placed: u32| ClusterForecast {
         cluster: name.into(),
@@ -434,6 +507,9 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("workspace start", started.details().into()),
         ("workspace list", WorkspaceView::table(&workspaces(), now).into()),
         ("workspace show", workspaces().remove(2).details(now).into()),
+        ("workspace show (content)", restored().details(now).into()),
+        ("workspace show (a failed backup)", kept().details(now).into()),
+        ("workspace backups", backups().table(now).into()),
         ("workspace explain", decision().page(now)),
         ("workspace snapshot", snapshot.table().into()),
     ]

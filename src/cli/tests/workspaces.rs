@@ -5,7 +5,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::fake::Fake;
 use super::{parse, spaceport};
-use proto::spaceport::v1::{EndedWorkspace, LogsRequest, LogsResponse};
+use proto::contentservice::workspace_initializer::Spec;
+use proto::spaceport::v1::{
+    ContentReport, DescribeContentResponse, EndedWorkspace, ListBackupsResponse, LogsRequest, LogsResponse,
+    WorkspaceBackup, WorkspaceBackupKind,
+};
 use proto::wsman::{
     DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
     SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
@@ -473,4 +477,121 @@ async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_n
         "{}",
         ran.out
     );
+}
+
+fn described() -> DescribeWorkspaceResponse {
+    let metadata =
+        WorkspaceMetadata { owner: "me".to_owned(), meta_id: "meta".to_owned(), ..Default::default() };
+    let status = WorkspaceStatus { metadata: Some(metadata), ..status("one", WorkspacePhase::Running, 1) };
+    DescribeWorkspaceResponse { status: Some(status), ..Default::default() }
+}
+
+fn backup(name: &str, newest: bool) -> WorkspaceBackup {
+    WorkspaceBackup {
+        kind: WorkspaceBackupKind::Head.into(),
+        size: 2048,
+        format: "zst".to_owned(),
+        snapshot: name.to_owned(),
+        newest,
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn show_tells_what_is_known_of_the_content_and_goes_without_what_is_not() {
+    let server = Fake::default();
+    server.0.lock().described = Some(described());
+    let endpoint = server.serve().await;
+    let show = async |flags: &str| spaceport(&endpoint, &format!("workspace show one {flags}")).await;
+    // A server of an earlier version.
+    let ran = show("").await;
+    assert!(ran.code == 0 && !ran.out.contains("backup"), "{}{}", ran.out, ran.err);
+    {
+        let mut script = server.0.lock();
+        let message = "the content stays on node n1 in /w/one".to_owned();
+        let backup = Some(ContentReport { succeeded: false, at: None, message });
+        script.content = Some(DescribeContentResponse { backup, ..Default::default() });
+        script.backups.push_back(Err(Status::unavailable("the store does not answer")));
+    }
+    let ran = show("").await;
+    assert!(ran.out.contains("the content stays on node n1 in /w/one"), "{}", ran.out);
+    assert!(ran.out.contains("newest backup:") && ran.out.contains("the store does not answer"), "{}", ran.out);
+    {
+        let mut script = server.0.lock();
+        script.backups_asked.clear();
+        let backups = vec![backup("older@bucket", false), backup("newest@bucket", true)];
+        script.backups.push_back(Ok(ListBackupsResponse { backups, ..Default::default() }));
+    }
+    let ran = show("-o json").await;
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let newest = &view["content"]["newestBackup"];
+    assert_eq!((&newest["name"], &newest["size"]), (&"newest@bucket".into(), &2048.into()));
+    assert_eq!(view["content"]["backup"]["succeeded"], false);
+    let asked = server.0.lock().backups_asked.clone();
+    assert_eq!((&*asked[0].owner, &*asked[0].meta_id, &*asked[0].id), ("me", "meta", ""));
+}
+
+#[tokio::test]
+async fn backups_lists_every_page_by_instance_or_by_owner_and_workspace() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    {
+        let mut script = server.0.lock();
+        let page = |name: &str, next: &str| {
+            Ok(ListBackupsResponse {
+                owner: "me".to_owned(),
+                meta_id: "meta".to_owned(),
+                backups: vec![backup(name, name == "a@bucket")],
+                next_page_token: next.to_owned(),
+            })
+        };
+        script.backups.extend([page("a@bucket", "1"), page("b@bucket", "2"), page("c@bucket", "2")]);
+        script.backups.push_back(Ok(ListBackupsResponse { meta_id: "meta".to_owned(), ..Default::default() }));
+        script.backups.push_back(Err(Status::failed_precondition("content.storage is not set")));
+    }
+    let ran = spaceport(&endpoint, "workspace backups one").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let names: Vec<_> = ran.out.split_whitespace().filter(|word| word.ends_with("@bucket")).collect();
+    assert_eq!(names, ["a@bucket", "b@bucket", "c@bucket"], "{}", ran.out);
+    assert!(ran.out.contains("backup (newest)"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "workspace backups meta --owner me").await;
+    assert_eq!((ran.code, &*ran.err), (0, "meta has no backups and no snapshots\n"));
+    let ran = spaceport(&endpoint, "workspace backups one").await;
+    assert!(ran.code == 1 && ran.err.contains("content.storage is not set"), "{}", ran.err);
+    let asked = server.0.lock().backups_asked.clone();
+    let of = |at: usize| (&*asked[at].id, &*asked[at].owner, &*asked[at].meta_id, &*asked[at].page_token);
+    assert_eq!([of(0), of(1), of(2)], [("one", "", "", ""), ("one", "", "", "1"), ("one", "", "", "2")]);
+    assert_eq!(of(3), ("", "me", "meta", ""));
+}
+
+#[tokio::test]
+async fn a_stop_whose_backup_failed_says_so_and_fails() {
+    let server = Fake::default();
+    {
+        let mut script = server.0.lock();
+        script.described = Some(described());
+        script.streams.push_back(vec![event("one", WorkspacePhase::Stopped, 3)]);
+        let message = "no such bucket; the content stays on node n1 in /w/one".to_owned();
+        let backup = Some(ContentReport { succeeded: false, at: None, message });
+        script.content = Some(DescribeContentResponse { backup, ..Default::default() });
+    }
+    let ran = spaceport(&server.serve().await, "workspace stop one --wait").await;
+    let expected = "spaceport: one stopped, but its backup failed: no such bucket; the content stays on node n1 in /w/one\n";
+    assert!(ran.code == 1 && ran.err.ends_with(expected), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_password_is_in_the_request_and_in_nothing_that_is_printed() {
+    let server = Fake::default();
+    server.0.lock().start = Some(Err(Status::invalid_argument("spec.initializer.git: no")));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let start = START.trim_end_matches(" --wait");
+    let flags = format!("--git-url https://git.example/a --git-user u --git-password-file {}", file.display());
+    let ran = spaceport(&server.serve().await, &format!("{start} {flags}")).await;
+    assert!(ran.code == 1 && !ran.err.contains("hunter2") && !ran.out.contains("hunter2"), "{}", ran.err);
+    let request = server.0.lock().started.pop().unwrap();
+    let Some(Spec::Git(git)) = request.spec.unwrap().initializer.unwrap().spec else { panic!("no git") };
+    assert_eq!(git.config.unwrap().auth_password, "hunter2");
 }

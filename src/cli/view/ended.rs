@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::workspace::conditions;
-use super::{age, phase_name, text, timestamp};
+use super::{NewestBackup, age, phase_name, text, timestamp};
 use crate::table::Table;
 use proto::spaceport::v1::EndedWorkspace;
 use proto::wsman::WorkspacePhase;
@@ -14,8 +14,8 @@ use proto::wsman::WorkspacePhase;
 #[serde(rename_all = "camelCase")]
 pub struct EndedView {
     id: String,
-    meta_id: String,
-    owner: String,
+    pub meta_id: String,
+    pub owner: String,
     phase: &'static str,
     last_phase: &'static str,
     message: String,
@@ -26,7 +26,9 @@ pub struct EndedView {
     id_taken_until: Option<Timestamp>,
     conditions: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    backup_failed: Option<String>,
+    pub backup_failed: Option<String>,
+    #[serde(skip_serializing_if = "NewestBackup::is_unknown")]
+    newest_backup: NewestBackup,
 }
 
 impl From<EndedWorkspace> for EndedView {
@@ -39,6 +41,7 @@ impl From<EndedWorkspace> for EndedView {
             id_taken_until: timestamp(ended.id_taken_until.as_ref()),
             conditions: conditions(&ended.conditions.unwrap_or_default()),
             backup_failed: text(&ended.backup_failed),
+            newest_backup: NewestBackup::NotAsked,
             id: ended.id,
             meta_id: ended.meta_id,
             owner: ended.owner,
@@ -54,6 +57,12 @@ impl EndedView {
     pub fn sentence(&self) -> String {
         let at = self.ended_at.map(|at| format!(" ({at:.0})")).unwrap_or_default();
         format!("workspace {} has already ended{at}", self.id)
+    }
+
+    /// Adds what a start from the backup would restore.
+    #[must_use]
+    pub fn with_backup(self, newest_backup: NewestBackup) -> Self {
+        Self { newest_backup, ..self }
     }
 
     /// All recorded fields.
@@ -78,6 +87,7 @@ impl EndedView {
             ("id taken until", time(self.id_taken_until)),
             ("conditions", conditions.collect::<Vec<_>>().join(", ")),
             ("backup failed", self.backup_failed.clone().unwrap_or_default()),
+            ("newest backup", self.newest_backup.sentence(now)),
         ])
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{age, in_seconds, text, timestamp};
+use super::{ContentView, age, in_seconds, text, timestamp};
 use crate::table::{Layout, Table, clean, columns, plain, sentence, wide};
 use proto::wsman::{
     PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditionBool, WorkspaceConditions,
@@ -53,6 +53,8 @@ pub struct WorkspaceView {
     last_activity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<ContentView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +113,7 @@ impl From<WorkspaceStatus> for WorkspaceView {
             pod: runtime.pod_name,
             last_activity: None,
             owner_token: None,
+            content: None,
         }
     }
 }
@@ -146,6 +149,12 @@ impl WorkspaceView {
         self.last_activity = text(last_activity);
         self.owner_token = owner_token;
         self
+    }
+
+    /// Adds what is known of its content.
+    #[must_use]
+    pub fn with_content(self, content: ContentView) -> Self {
+        Self { content: Some(content), ..self }
     }
 
     /// One row per workspace.
@@ -185,7 +194,7 @@ impl WorkspaceView {
         let annotations = self.annotations.iter().map(|(key, value)| format!("{key}={value}"));
         let port =
             |port: &PortView| format!("{} {} {}", port.port, port.visibility, port.url).trim().to_owned();
-        Table::of_fields([
+        let fields = [
             ("id", self.id.clone()),
             ("meta id", self.meta_id.clone()),
             ("owner", self.owner.clone()),
@@ -211,7 +220,9 @@ impl WorkspaceView {
             ("last activity", in_seconds(self.last_activity.as_deref().unwrap_or_default())),
             ("conditions", conditions.collect::<Vec<_>>().join(", ")),
             ("annotations", annotations.collect::<Vec<_>>().join(", ")),
-        ])
+        ];
+        let content = self.content.iter().flat_map(|content| content.fields(now));
+        Table::of_fields(fields.into_iter().chain(content))
     }
 
     /// One line of a stream; the message may add lines.

@@ -9,19 +9,18 @@ use clap::{Args, ValueEnum};
 use fnv::FnvHasher;
 use uuid::Uuid;
 
+use self::content::ContentArgs;
 use crate::failure::Usage;
+use crate::input::Patience;
 use crate::value_parsers::{limit, pair, zero_or_more};
 use domain::duration::GoDuration;
 use domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
-use domain::path;
-use proto::contentservice::workspace_initializer::Spec as Initializer;
-use proto::contentservice::{
-    CloneTargetMode, EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer,
-};
 use proto::wsman::{
     AdmissionLevel, EnvironmentVariable, IdeImage, Placement, PortSpec, PortVisibility,
     StartWorkspaceRequest, StartWorkspaceSpec, WorkspaceMetadata, WorkspaceType,
 };
+
+mod content;
 
 /// What to start and where.
 #[derive(Debug, Args)]
@@ -74,12 +73,8 @@ pub struct RequestArgs {
     /// Port to expose from the start; repeatable
     #[arg(long = "port", value_name = "PORT[:public|private]")]
     ports: Vec<Port>,
-    /// Repository to clone; the workspace is empty when absent
-    #[arg(long, value_name = "URL")]
-    git_url: Option<String>,
-    /// Branch to check out instead of the default one
-    #[arg(long, value_name = "BRANCH", requires = "git_url")]
-    git_branch: Option<String>,
+    #[command(flatten)]
+    content: ContentArgs,
     /// Annotation; repeatable
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = pair)]
     annotations: Vec<(String, String)>,
@@ -165,7 +160,9 @@ impl FromStr for Port {
 }
 
 /// Fails on the first problem that the server would not name by its flag.
-pub fn build(args: &RequestArgs) -> Result<StartWorkspaceRequest> {
+pub fn build(args: &RequestArgs, patience: Patience) -> Result<StartWorkspaceRequest> {
+    // Before anything else: what follows may ask for a password.
+    args.content.check()?;
     let id = args.id.as_ref().map_or_else(|| Uuid::new_v4().to_string(), ToString::to_string);
     let meta_id = args.meta_id.as_ref().map_or_else(|| readable_id(args, &id), ToString::to_string);
     let metadata = WorkspaceMetadata {
@@ -183,13 +180,12 @@ pub fn build(args: &RequestArgs) -> Result<StartWorkspaceRequest> {
         id,
         service_prefix: meta_id,
         metadata: Some(metadata),
-        spec: Some(spec(args)?),
+        spec: Some(spec(args, patience)?),
         r#type: kind.into(),
     })
 }
 
-fn spec(args: &RequestArgs) -> Result<StartWorkspaceSpec> {
-    let repository = args.git_url.as_deref().and_then(repository_name);
+fn spec(args: &RequestArgs, patience: Patience) -> Result<StartWorkspaceSpec> {
     let admission = match args.admission {
         Admission::Owner => AdmissionLevel::AdmitOwnerOnly,
         Admission::Everyone => AdmissionLevel::AdmitEveryone,
@@ -197,10 +193,14 @@ fn spec(args: &RequestArgs) -> Result<StartWorkspaceSpec> {
     let duration = |duration: Option<GoDuration>| duration.map(|d| d.to_string()).unwrap_or_default();
     Ok(StartWorkspaceSpec {
         workspace_image: args.image.clone(),
-        initializer: Some(initializer(args)),
+        initializer: Some(args.content.initializer(args.workspace_location.as_deref(), patience)?),
         ports: ports(&args.ports)?,
         envvars: args.env.iter().map(variable).collect::<Result<_>>()?,
-        workspace_location: args.workspace_location.clone().or(repository).unwrap_or_else(|| ".".to_owned()),
+        workspace_location: args
+            .workspace_location
+            .clone()
+            .or_else(|| args.content.folder())
+            .unwrap_or_else(|| ".".to_owned()),
         timeout: duration(args.timeout_after),
         closed_timeout: duration(args.closed_timeout),
         maximum_lifetime: duration(args.max_lifetime),
@@ -229,28 +229,6 @@ fn placement(args: &RequestArgs) -> Option<Placement> {
     (placement != Placement::default()).then_some(placement)
 }
 
-fn initializer(args: &RequestArgs) -> WorkspaceInitializer {
-    let spec = match &args.git_url {
-        None => Initializer::Empty(EmptyInitializer {}),
-        Some(url) => {
-            let mode = if args.git_branch.is_some() {
-                CloneTargetMode::RemoteBranch
-            } else {
-                CloneTargetMode::RemoteHead
-            };
-            Initializer::Git(GitInitializer {
-                remote_uri: url.clone(),
-                target_mode: mode.into(),
-                clone_taget: args.git_branch.clone().unwrap_or_default(),
-                checkout_location: repository_name(url).unwrap_or_default(),
-                config: Some(GitConfig::default()),
-                ..Default::default()
-            })
-        }
-    };
-    WorkspaceInitializer { spec: Some(spec) }
-}
-
 fn variable(variable: &Variable) -> Result<EnvironmentVariable> {
     let name = &variable.name;
     let value = match &variable.value {
@@ -275,23 +253,9 @@ fn ports(ports: &[Port]) -> Result<Vec<PortSpec>> {
     Ok(specs)
 }
 
-/// Name of a repository: the last part of the path in its address, without `.git`; never host or login. `None` if that
-/// names no folder.
-fn repository_name(url: &str) -> Option<String> {
-    let path = match url.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').map(|(_, path)| path),
-        // `USER@HOST:PATH`
-        None => url.split_once(':').map_or(Some(url), |(_, path)| Some(path)),
-    }?;
-    let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
-    let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".git");
-    (!name.is_empty() && path::check_folder(name).is_ok()).then(|| name.to_owned())
-}
-
 /// A readable name that is the same for the same instance id.
 fn readable_id(args: &RequestArgs, id: &str) -> String {
-    let repository = args.git_url.as_deref().and_then(repository_name);
-    let what = repository.unwrap_or_else(|| image_name(&args.image));
+    let what = args.content.repository().unwrap_or_else(|| image_name(&args.image));
     let words: String = what
         .to_ascii_lowercase()
         .chars()

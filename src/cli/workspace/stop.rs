@@ -1,13 +1,13 @@
 //! `spaceport workspace stop`
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use futures::future::join_all;
 use tokio::time::Instant;
 use tonic::codegen::Bytes;
 use tonic::{Code, Status};
 
-use super::describe::{describe, ended};
+use super::describe::{backup_failure, describe, ended};
 use super::holders::{LONGEST, holders};
 use super::progress::Progress;
 use super::start::WaitArgs;
@@ -78,8 +78,11 @@ pub async fn run(
         match interrupt.unless(wait.finish(terminal), goes_on).await {
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Ok(status) => {
-                let failure = failure_of(&status).map(|failure| format!(": {failure}")).unwrap_or_default();
+                let unsaved = interrupt.unless(async { Ok(backup_failure(client, id).await) }, goes_on).await?;
+                let failure = failure_of(&status).filter(|_| unsaved.is_none());
+                let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
                 terminal.progress(&format!("stopped {}{failure}\n", status.id));
+                failures.extend(unsaved.map(|why| anyhow!("{id} stopped, but its backup failed: {why}")));
                 if status.held.is_empty() {
                     left.push(id);
                 } else {

@@ -1,7 +1,8 @@
 //! Builds the index while the archive is written, in bounded memory.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write};
+use std::io::Write;
+use std::os::unix::fs::FileExt as _;
 
 use zstd::bulk::Compressor;
 
@@ -13,10 +14,44 @@ use super::sink::{Written, compressor};
 /// A part is compressed once its records have this many bytes.
 const PART: usize = 1 << 20;
 
-/// Compressed parts: about 60 bytes an entry.
-enum Spill {
-    Memory(Vec<u8>),
-    File(File),
+/// Compressed parts stay in memory until they have this many bytes.
+const IN_MEMORY: usize = 4 << 20;
+
+/// Compressed parts, about 60 bytes an entry: the first ones in a file, if there is one and it has space, the others in memory.
+struct Spill {
+    file: Option<File>,
+    in_file: u64,
+    memory: Vec<u8>,
+    is_full: bool,
+}
+
+impl Spill {
+    fn put(&mut self, part: &[u8]) {
+        self.memory.extend_from_slice(part);
+        let file = self.file.as_ref().filter(|_| self.memory.len() >= IN_MEMORY && !self.is_full);
+        match file.map(|file| file.write_all_at(&self.memory, self.in_file)) {
+            Some(Ok(())) => {
+                self.in_file += self.memory.len() as u64;
+                self.memory.clear();
+            }
+            // A full disk must not cost the backup.
+            Some(Err(_)) => self.is_full = true,
+            None => {}
+        }
+    }
+
+    fn copy<W: Write>(&self, written: &mut Written<W>) -> Result<(), Error> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut at = 0;
+        while let Some(file) = self.file.as_ref().filter(|_| at < self.in_file) {
+            let left = usize::try_from(self.in_file - at).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = buffer.get_mut(..left).unwrap_or_default();
+            file.read_exact_at(piece, at).map_err(Error::writing)?;
+            written.put(piece)?;
+            at += left as u64;
+        }
+        written.put(&self.memory)
+    }
 }
 
 pub(super) struct Builder {
@@ -40,7 +75,7 @@ impl Builder {
             records,
             payload: Vec::new(),
             compressor: compressor(level)?,
-            spill: spill.map_or(Spill::Memory(Vec::new()), Spill::File),
+            spill: Spill { file: spill, in_file: 0, memory: Vec::new(), is_full: false },
             length: 0,
             digest: blake3::Hasher::new(),
             content: blake3::Hasher::new(),
@@ -65,10 +100,7 @@ impl Builder {
         self.digest.update(&part);
         self.length += part.len() as u64;
         self.records.clear();
-        match &mut self.spill {
-            Spill::Memory(parts) => parts.extend_from_slice(&part),
-            Spill::File(file) => file.write_all(&part).map_err(Error::writing)?,
-        }
+        self.spill.put(&part);
         Ok(())
     }
 
@@ -93,24 +125,35 @@ impl Builder {
             index_digest: *self.digest.finalize().as_bytes(),
             content_digest: *self.content.finalize().as_bytes(),
         };
-        match self.spill {
-            Spill::Memory(parts) => written.put(&parts)?,
-            Spill::File(file) => copy(file, written)?,
-        }
+        self.spill.copy(written)?;
         written.put(&footer.encode())?;
         written.out.flush().map_err(Error::writing)?;
         Ok(footer)
     }
 }
 
-fn copy<W: Write>(mut file: File, written: &mut Written<W>) -> Result<(), Error> {
-    file.seek(SeekFrom::Start(0)).map_err(Error::writing)?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::writing)?;
-        if count == 0 {
-            return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copied(file: Option<File>) -> (Vec<u8>, u64, bool) {
+        let mut spill = Spill { file, in_file: 0, memory: Vec::new(), is_full: false };
+        for number in 0..5 {
+            spill.put(&vec![number; 3 << 20]);
         }
-        written.put(buffer.get(..count).unwrap_or_default())?;
+        let mut written =
+            Written { out: Vec::new(), hasher: blake3::Hasher::new(), length: 0, frames: Vec::new() };
+        spill.copy(&mut written).unwrap();
+        (written.out, spill.in_file, spill.is_full)
+    }
+
+    #[test]
+    fn a_large_index_is_in_the_file_and_stays_in_memory_once_that_has_no_space() {
+        let (expected, in_file, _) = copied(None);
+        assert_eq!((expected.len(), in_file), (15 << 20, 0));
+        let file = tempfile::tempfile().unwrap();
+        assert!(copied(Some(file)) == (expected.clone(), 12 << 20, false));
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+        assert!(copied(Some(full)) == (expected, 0, true));
     }
 }

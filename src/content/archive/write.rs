@@ -40,8 +40,8 @@ pub struct WriteOptions {
     pub threads: usize,
     /// What to do about a file that cannot be read.
     pub unreadable: Unreadable,
-    /// An empty file for the index while it grows, best one without a name. Without it the index stays in memory,
-    /// about 60 bytes an entry.
+    /// An empty file for an index of more than 4 MiB while it grows, best one without a name. Without it, or once it has no space
+    /// left, the index stays in memory: about 60 bytes an entry.
     pub spill: Option<File>,
 }
 

@@ -42,6 +42,14 @@ pub enum Error {
         /// Of the last try.
         why: String,
     },
+    /// Every try found a server that failed.
+    #[error("{field}.config.auth_ots did not answer a login in {TRIES} tries, because its server fails: {why}")]
+    ServerFails {
+        /// The repository's message.
+        field: String,
+        /// Of the last try.
+        why: String,
+    },
     /// The client cannot be made.
     #[error("no HTTP client for one-time logins: {0}")]
     Client(String),
@@ -96,7 +104,10 @@ impl OneTimeLogins {
         if let Some(why) = reach::refusal(&url) {
             return Err(Error::Closed { field: field(), why });
         }
-        let login = self.fetch(&url).await.map_err(|why| Error::NotFetched { field: field(), why })?;
+        let login = self.fetch(&url).await.map_err(|untaken| match untaken {
+            Untaken::ServerFails(why) => Error::ServerFails { field: field(), why },
+            Untaken::Other(why) => Error::NotFetched { field: field(), why },
+        })?;
         let mut fetched = self.fetched.lock().await;
         if fetched.len() >= KEPT_MAX {
             fetched.pop_front();
@@ -105,8 +116,8 @@ impl OneTimeLogins {
         Ok(login)
     }
 
-    async fn fetch(&self, url: &Url) -> Result<Login, String> {
-        let mut last = String::new();
+    async fn fetch(&self, url: &Url) -> Result<Login, Untaken> {
+        let mut last = Untaken::Other(String::new());
         for attempt in 0..TRIES {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE).await;
@@ -119,20 +130,35 @@ impl OneTimeLogins {
         Err(last)
     }
 
-    async fn try_once(&self, url: &Url) -> Result<Login, String> {
+    async fn try_once(&self, url: &Url) -> Result<Login, Untaken> {
         let mut response = self.client.get(url.clone()).send().await.map_err(|error| cause(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(format!("the server answered {}", response.status()));
+            let why = format!("the server answered {}", response.status());
+            let fails = response.status().is_server_error();
+            return Err(if fails { Untaken::ServerFails(why) } else { Untaken::Other(why) });
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| cause(&error))? {
             if body.len() + piece.len() > BYTES_MAX {
-                return Err(format!("the answer has more than {BYTES_MAX} bytes"));
+                return Err(format!("the answer has more than {BYTES_MAX} bytes").into());
             }
             body.extend_from_slice(&piece);
         }
         let text = String::from_utf8(body).map_err(|_| "the answer is not text".to_owned())?;
-        login(&text)
+        Ok(login(&text)?)
+    }
+}
+
+/// Why a try has no login.
+enum Untaken {
+    /// The server answered with an error of its own.
+    ServerFails(String),
+    Other(String),
+}
+
+impl From<String> for Untaken {
+    fn from(why: String) -> Self {
+        Self::Other(why)
     }
 }
 

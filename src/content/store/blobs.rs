@@ -16,8 +16,8 @@ pub struct BlobUsage {
     pub bytes: u64,
 }
 
-/// Blobs of one owner that are counted at most.
-const COUNTED: u64 = 1_000_000;
+/// Blobs of one owner that are counted at most; an owner with more gets no URL for another one.
+const COUNTED: u64 = 100_000;
 
 impl Store {
     /// Counts the blobs of an owner, and stops once they take `enough` bytes.
@@ -34,16 +34,19 @@ impl Store {
             }
             Ok(usage)
         };
-        // A listing carries about 1 KiB an object; its deadline is that of 64 MiB.
-        self.retry.run(&place.at, 64 << 20, count).await
+        self.list(&place.at, count).await
     }
 
     /// Fails if the blobs of an owner take the quota or more. As existing content services do, this is checked before an upload
     /// only, so concurrent uploads can exceed it.
     pub async fn check_blob_quota(&self, owner: &OwnerId, quota: u64) -> Result<(), Error> {
-        let used = self.blob_usage(owner, quota).await?.bytes;
+        let BlobUsage { count, bytes: used } = self.blob_usage(owner, quota).await?;
         if used >= quota {
             return Err(Error::Quota { owner: owner.to_string(), used, quota });
+        }
+        if count >= COUNTED {
+            let at = self.prefix(&Prefix::blobs(owner))?.at;
+            return Err(Error::TooMany { at, limit: usize::try_from(COUNTED).unwrap_or(usize::MAX) });
         }
         Ok(())
     }

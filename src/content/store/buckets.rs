@@ -1,4 +1,5 @@
 //! Creating the bucket of an owner, in stores where each owner has one. The client library only reads and writes objects.
+//! Before the first write there is no bucket, and the objects in it are simply not there.
 
 use domain::names::OwnerId;
 use http::{Method, Request, StatusCode, header};
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::connector::Connector;
 use super::credentials::{AwsFiles, GcpFile};
 use super::error::{At, Error};
-use super::open::Store;
+use super::open::{Bucket, Store};
 use super::problem::CredentialProblem;
 use super::settings::{Kind, Minio, Settings};
 
@@ -21,6 +22,38 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 const NO_OBJECT: &str = ".spaceport/none";
 
 impl Store {
+    /// Creates the bucket of an owner before the first write, where each owner has one. Once it is there, that is not checked
+    /// again.
+    pub(super) async fn ensure_own_bucket(&self, bucket: &Bucket, owner: &OwnerId) -> Result<(), Error> {
+        if !self.is_per_owner() {
+            return Ok(());
+        }
+        bucket.present.get_or_try_init(|| self.ensure_bucket(owner)).await.copied()
+    }
+
+    /// Runs a read. Where each owner has a bucket, no bucket means no object.
+    pub(super) async fn read<T, F>(&self, at: &At, bytes: u64, request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        match self.retry.run(at, bytes, request).await {
+            Err(Error::NoBucket(_)) if self.is_per_owner() => Err(Error::NotFound(at.clone())),
+            other => other,
+        }
+    }
+
+    /// Runs a listing. Where each owner has a bucket, no bucket means an empty list.
+    pub(super) async fn list<T: Default, F>(&self, at: &At, request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        // A listing carries about 1 KiB an object; its deadline is that of 64 MiB.
+        match self.read(at, 64 << 20, request).await {
+            Err(Error::NotFound(_)) if self.is_per_owner() => Ok(T::default()),
+            other => other,
+        }
+    }
+
     /// Creates the bucket of an owner unless it is there. Call it before the first write for an owner. A bucket that all owners
     /// share is the admin's, and is only checked.
     pub async fn ensure_bucket(&self, owner: &OwnerId) -> Result<(), Error> {
@@ -33,6 +66,7 @@ impl Store {
             Err(Error::NoBucket(_)) => {}
             Err(error) => return Err(error),
         }
+        tracing::info!(%at, "creating the bucket of an owner");
         let settings = self.shared.settings.as_ref();
         let Some(create) = settings.and_then(|settings| Create::of(settings, &name)) else {
             return Err(Error::NoBucket(at));

@@ -15,6 +15,11 @@ use super::problem::Refusal;
 /// Bytes of an error response that are read.
 const BODY_MAX: usize = 64 * 1024;
 
+/// Installs the TLS provider of the process, unless it has one: the HTTP client takes no other.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Connects with `reqwest`, and reads error responses.
 #[derive(Debug, Default)]
 pub(super) struct Connector;

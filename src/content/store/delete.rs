@@ -27,7 +27,7 @@ impl Store {
     /// Deletes one object; one that is not there is deleted.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
         let Place { bucket, path, at } = self.place(key)?;
-        match self.retry.run(&at, 0, || bucket.objects.delete(&path)).await {
+        match self.read(&at, 0, || bucket.objects.delete(&path)).await {
             Err(Error::NotFound(_)) => Ok(()),
             other => other,
         }
@@ -53,7 +53,7 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Deletes all blobs below a folder.
+    /// Deletes all blobs below a folder; `a` does not mean `ab`.
     pub async fn delete_blobs(&self, owner: &OwnerId, folder: &BlobName) -> Result<Deleted, Error> {
         self.delete_where(&Prefix::blobs_below(owner, folder), |_| true).await
     }
@@ -105,7 +105,7 @@ impl Store {
             }
             Ok(page)
         };
-        self.retry.run(&place.at, 64 << 20, list).await
+        self.list(&place.at, list).await
     }
 
     async fn delete_all(&self, place: &Place, page: &[Path]) -> Result<(), Error> {

@@ -110,7 +110,7 @@ impl Store {
     pub async fn download(&self, key: &Key, options: DownloadOptions) -> Result<Download, Error> {
         let place = Arc::new(self.place(key)?);
         let at = place.at.clone();
-        let meta = self.retry.run(&at, 0, || place.bucket.objects.head(&place.path)).await?;
+        let meta = self.read(&at, 0, || place.bucket.objects.head(&place.path)).await?;
         if options.e_tag.is_some() && options.e_tag != meta.e_tag {
             return Err(Error::Replaced(at));
         }

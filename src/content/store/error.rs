@@ -183,7 +183,9 @@ pub enum Error {
         problem: String,
     },
     /// The blobs of an owner use up the quota.
-    #[error("owner {owner}: blobs take {used} bytes, and the quota is {quota}")]
+    #[error(
+        "owner {owner}: blobs take {used} bytes, and content.storage.blobQuota is {quota}; delete some blobs first"
+    )]
     Quota {
         /// The owner.
         owner: String,

@@ -1,11 +1,7 @@
 //! Heads: which backup of a workspace is the newest. The protocol is in `docs/protocols/content-heads.md`.
 
-use std::time::Duration;
-
-use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use object_store::ObjectStoreExt as _;
-use object_store::path::Path;
 use serde::Deserialize;
 
 use super::conditional::Created;
@@ -13,14 +9,13 @@ use super::conditional::Created;
 use super::download::DownloadOptions;
 use super::error::{Error, NotProven};
 use super::head::Head;
-use super::names::{BackupId, Format, Key, ObjectName, Prefix, WorkspaceKeys};
+use super::listing::timestamp;
+use super::names::{BackupId, Format, Key, ObjectName, WorkspaceKeys};
 use super::open::{Place, Store};
 use super::prove::{Expectation, Proven};
 
 /// Maximum bytes of a head.
 const HEAD_MAX: u64 = 64 * 1024;
-/// Maximum heads of a workspace. Pruning keeps far fewer.
-pub(super) const HEADS_MAX: usize = 100_000;
 /// Heads that a listing of backups reads.
 const LISTED: usize = 1_000;
 
@@ -153,6 +148,16 @@ impl Store {
         Ok(ids)
     }
 
+    /// The newest head that the store had at a time, by its own clock.
+    pub async fn newest_head_at(
+        &self,
+        keys: &WorkspaceKeys,
+        at: Timestamp,
+    ) -> Result<Option<BackupId>, Error> {
+        let heads = self.heads(keys).await?.into_iter();
+        Ok(heads.filter(|(_, written)| *written <= at).map(|(id, _)| id).max())
+    }
+
     /// Reads a head.
     pub async fn read_head(&self, keys: &WorkspaceKeys, id: BackupId) -> Result<Head, Error> {
         let key = keys.head(id);
@@ -194,13 +199,19 @@ impl Store {
         id: BackupId,
         head: Head,
     ) -> Result<ProvenHead, NotProven> {
-        let archive = Key::parse(keys.owner(), &head.archive).map_err(Error::from)?;
-        if !keys.all().contains(&archive) {
-            let problem = "it names an object outside of its workspace".to_owned();
-            return Err(Error::BadHead { at: self.place(&keys.head(id))?.at, problem }.into());
-        }
+        let archive = self.archive_of(keys, id, &head)?;
         let proven = self.prove(&archive, &Expectation::of_head(&head)).await?;
         Ok(ProvenHead { id, head, archive: proven })
+    }
+
+    /// The object that a head names. A path that cannot be one is a damaged head, and not a name that a user gave.
+    fn archive_of(&self, keys: &WorkspaceKeys, id: BackupId, head: &Head) -> Result<Key, Error> {
+        let problem = match Key::parse(keys.owner(), &head.archive) {
+            Ok(archive) if keys.all().contains(&archive) => return Ok(archive),
+            Ok(_) => "it names an object outside of its workspace".to_owned(),
+            Err(error) => format!("it names no object: {error}"),
+        };
+        Err(Error::BadHead { at: self.place(&keys.head(id))?.at, problem })
     }
 
     /// The newest backup of a workspace; `None` if there is none. Of a head and `full.tar` the newer one wins by the clock of the
@@ -235,14 +246,14 @@ impl Store {
         let mut backups: Vec<Backup> = self.full_tar(keys).await?.into_iter().collect();
         for id in ids.into_iter().rev().take(LISTED) {
             let read = self.read_head(keys, id).await;
-            match read.and_then(|head| Ok((Key::parse(keys.owner(), &head.archive)?, head))) {
+            match read.and_then(|head| Ok((self.archive_of(keys, id, &head)?, head))) {
                 Ok((key, head)) => {
                     let Head { size, made_at, format, agent, .. } = head;
                     backups.push(Backup { id: Some(id), key, size, made_at, format, agent });
                 }
                 // Pruned since it was listed.
                 Err(Error::NotFound(_)) => {}
-                Err(Error::BadHead { .. } | Error::Name(_)) => unreadable.push(id),
+                Err(Error::BadHead { .. }) => unreadable.push(id),
                 Err(error) => return Err(error),
             }
         }
@@ -251,10 +262,10 @@ impl Store {
     }
 
     /// `full.tar` if it is there. It has no digest; an empty one cannot be a tar.
-    async fn full_tar(&self, keys: &WorkspaceKeys) -> Result<Option<Backup>, Error> {
+    pub(super) async fn full_tar(&self, keys: &WorkspaceKeys) -> Result<Option<Backup>, Error> {
         let key = keys.full_tar();
         let Place { bucket, path, at } = self.place(&key)?;
-        match self.retry.run(&at, 0, || bucket.objects.head(&path)).await {
+        match self.read(&at, 0, || bucket.objects.head(&path)).await {
             Ok(meta) if meta.size == 0 => Ok(None),
             Ok(meta) => {
                 let made_at = timestamp(meta.last_modified);
@@ -274,33 +285,6 @@ impl Store {
         };
         self.listed(&keys.heads(), of).await
     }
-
-    /// Objects below a prefix that `of` knows, and when the store wrote them.
-    pub(super) async fn listed<T>(
-        &self,
-        prefix: &Prefix,
-        of: impl Fn(Key) -> Option<T>,
-    ) -> Result<Vec<(T, Timestamp)>, Error> {
-        let Place { bucket, path, at } = self.prefix(prefix)?;
-        let known = |path: &Path| self.key_of(prefix.owner(), path).and_then(&of);
-        let list = || async {
-            let mut listing = bucket.objects.list(Some(&path));
-            let mut found = Vec::new();
-            while found.len() <= HEADS_MAX
-                && let Some(object) = listing.try_next().await?
-            {
-                if let Some(known) = known(&object.location) {
-                    found.push((known, timestamp(object.last_modified)));
-                }
-            }
-            Ok(found)
-        };
-        let found = self.retry.run(&at, 64 << 20, list).await?;
-        if found.len() > HEADS_MAX {
-            return Err(Error::TooMany { at, limit: HEADS_MAX });
-        }
-        Ok(found)
-    }
 }
 
 fn parse(text: &[u8]) -> Result<Head, String> {
@@ -314,10 +298,4 @@ fn parse(text: &[u8]) -> Result<Head, String> {
         return Err(format!("it has version {version}, and version {} is known", Head::VERSION));
     }
     serde_json::from_slice(text).map_err(malformed)
-}
-
-/// A time of the client library, which uses another crate.
-fn timestamp(time: impl Into<std::time::SystemTime>) -> Timestamp {
-    let since = time.into().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp::UNIX_EPOCH.checked_add(since).unwrap_or(Timestamp::MAX)
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Bytes of a blob's name, or of an instance object's.
 const NAME_MAX: usize = 512;
 const BLOB_RULE: &str = "must be 1 to 512 letters, digits, dots, dashes, underscores and single slashes, without `.` and `..` as segments";
+const SEGMENT_RULE: &str =
+    "must be 1 to 512 letters, digits, dots, dashes and underscores, and not `.` or `..`";
 const BACKUP_RULE: &str = "must be GENERATION-SEQUENCE, each of 20 digits";
 
 /// A name is not valid.
@@ -181,6 +183,11 @@ impl Key {
         Err(InvalidName::new("object name", "must be workspaces/WORKSPACE/NAME or blobs/NAME", path))
     }
 
+    /// The name below its workspace, if it is an object of one.
+    pub fn name(&self) -> Option<&str> {
+        Some(self.path.strip_prefix("workspaces/")?.split_once('/')?.1)
+    }
+
     /// What it is, if it is an object of a workspace that is known here.
     pub fn object(&self) -> Option<(MetaId, ObjectName)> {
         let (id, name) = self.path.strip_prefix("workspaces/")?.split_once('/')?;
@@ -204,7 +211,8 @@ pub enum ObjectName {
 }
 
 impl ObjectName {
-    fn parse(name: &str) -> Option<Self> {
+    /// What a name below a workspace means; `None` if it is not known here.
+    pub fn parse(name: &str) -> Option<Self> {
         match name.split_once('/') {
             None if name == "full.tar" => Some(Self::FullTar),
             None => snapshot_nanos(name).map(Self::Snapshot),
@@ -276,6 +284,22 @@ impl WorkspaceKeys {
             return Ok(self.key(&format!("instances/{instance}/{name}")));
         }
         Err(InvalidName::new("name of an instance object", BLOB_RULE, name))
+    }
+
+    /// An object directly below the workspace, such as a snapshot.
+    pub fn named(&self, name: &str) -> Result<Key, InvalidName> {
+        if is_segment(name) && name.len() <= NAME_MAX {
+            return Ok(self.key(name));
+        }
+        Err(InvalidName::new("name of an object", SEGMENT_RULE, name))
+    }
+
+    /// The log of a task of an instance.
+    pub fn log(&self, instance: &WorkspaceId, task: &str) -> Result<Key, InvalidName> {
+        if is_segment(task) && task.len() <= NAME_MAX {
+            return Ok(self.key(&format!("instances/{instance}/logs/{task}")));
+        }
+        Err(InvalidName::new("task", SEGMENT_RULE, task))
     }
 
     /// Everything of the workspace.

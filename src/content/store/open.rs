@@ -66,6 +66,8 @@ pub(super) struct Bucket {
     pub(super) folder: Option<Folder>,
     /// Set once the bucket has proven that it rejects a second create.
     pub(super) conditional: Arc<OnceCell<()>>,
+    /// Set once the bucket is known to exist.
+    pub(super) present: Arc<OnceCell<()>>,
 }
 
 /// Where an owner's objects are.
@@ -136,8 +138,15 @@ impl Store {
     /// A store over any client, for tests that inject faults.
     pub fn over(objects: Arc<dyn ObjectStore>, parts: Arc<dyn MultipartStore>) -> Self {
         let name = "memory".to_owned();
-        let conditional = Arc::new(OnceCell::new());
-        let bucket = Bucket { name: name.clone(), objects, parts, signer: None, folder: None, conditional };
+        let bucket = Bucket {
+            name: name.clone(),
+            objects,
+            parts,
+            signer: None,
+            folder: None,
+            conditional: Arc::default(),
+            present: Arc::default(),
+        };
         let layout = Layout::Shared(name.clone());
         let buckets = Mutex::new(HashMap::from([(name.clone(), bucket)]));
         let shared = Shared { name, settings: None, options: ClientOptions::new(), layout, buckets };
@@ -173,6 +182,19 @@ impl Store {
             Ok(bucket)
         } else {
             Err(Error::Bucket { store: self.name().to_owned(), bucket })
+        }
+    }
+
+    /// Whether each owner has a bucket, which is created at the first write.
+    pub(super) fn is_per_owner(&self) -> bool {
+        matches!(self.shared.layout, Layout::PerOwner(_))
+    }
+
+    /// Whether a bucket holds, or may hold, objects of an owner.
+    pub(super) fn is_of_owners(&self, bucket: &str) -> bool {
+        match &self.shared.layout {
+            Layout::Shared(shared) => shared == bucket,
+            Layout::PerOwner(prefix) => bucket.starts_with(prefix.as_str()),
         }
     }
 
@@ -262,12 +284,11 @@ impl Store {
         match &settings.kind {
             Kind::Local { path } => self.build_folder(name, path.clone()).map_err(invalid),
             Kind::Gcloud { credentials_file, .. } => {
-                let builder =
-                    GoogleCloudStorageBuilder::new().with_bucket_name(name).with_client_options(options);
+                let builder = GoogleCloudStorageBuilder::new().with_bucket_name(name);
                 let builder = builder.with_retry(no_retries()).with_http_connector(Connector);
                 let builder = match credentials_file {
-                    Some(file) => with_google_file(builder, file.clone())?,
-                    None => builder,
+                    Some(file) => with_google_file(builder, file.clone(), options)?,
+                    None => builder.with_client_options(options),
                 };
                 Ok(bucket(name, Arc::new(builder.build().map_err(invalid)?)))
             }
@@ -297,8 +318,8 @@ impl Store {
         let objects = Arc::new(LocalFileSystem::new_with_prefix(&path)?.with_fsync(true));
         let folder = Folder::new(path, self.limits.part_size());
         let (parts, folder) = (Arc::new(folder.clone()), Some(folder));
-        let conditional = Arc::new(OnceCell::new());
-        Ok(Bucket { name: name.to_owned(), objects, parts, signer: None, folder, conditional })
+        let (conditional, present) = (Arc::default(), Arc::default());
+        Ok(Bucket { name: name.to_owned(), objects, parts, signer: None, folder, conditional, present })
     }
 }
 
@@ -309,7 +330,8 @@ fn bucket<S: ObjectStore + MultipartStore + Signer>(name: &str, client: Arc<S>) 
         parts: Arc::clone(&client) as Arc<dyn MultipartStore>,
         signer: Some(client),
         folder: None,
-        conditional: Arc::new(OnceCell::new()),
+        conditional: Arc::default(),
+        present: Arc::default(),
     }
 }
 
@@ -317,16 +339,20 @@ fn s3(builder: AmazonS3Builder, bucket: &str) -> AmazonS3Builder {
     builder.with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(Connector)
 }
 
-/// With a file of credentials that is read again when it changes.
+/// With a file of credentials that is read again when it changes. Where the file names another address than Google's, that may be
+/// without TLS.
 fn with_google_file(
     builder: GoogleCloudStorageBuilder,
     file: PathBuf,
+    options: ClientOptions,
 ) -> Result<GoogleCloudStorageBuilder, Error> {
     let base = GcpFile::base_url(&file).map_err(|problem| Error::Settings(problem.0))?;
     let credentials = Arc::new(GcpFile::new(file));
     let builder = match base {
-        Some(url) => builder.with_base_url(&url),
-        None => builder,
+        Some(url) => builder
+            .with_client_options(options.with_allow_http(url.starts_with("http://")))
+            .with_base_url(&url),
+        None => builder.with_client_options(options),
     };
     let signing = Arc::new(GcpSigning(Arc::clone(&credentials)));
     Ok(builder.with_credentials(credentials).with_signing_credentials(signing))

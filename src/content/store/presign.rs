@@ -1,10 +1,11 @@
 //! URLs that give access to one object for a time, without the store's credentials.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use object_store::ObjectStoreExt as _;
-use object_store::signer::SignedUrlOptions;
+use object_store::signer::{SignedUrlOptions, Signer};
 
 use super::error::Error;
 use super::names::{BlobName, InvalidName, Key};
@@ -25,9 +26,27 @@ pub struct Presigned {
 impl Store {
     /// A URL that downloads an object, which must exist.
     pub async fn presign_get(&self, key: &Key) -> Result<Presigned, Error> {
-        let place = self.place(key)?;
-        self.retry.run(&place.at, 0, || place.bucket.objects.head(&place.path)).await?;
-        self.presign(&place, Method::GET, self.valid_for(&Method::GET), None).await
+        self.presign_download(&self.place(key)?, None).await
+    }
+
+    /// As [`Store::presign_get`], for a blob. With a content type, the response has this one.
+    pub async fn presign_blob(
+        &self,
+        owner: &OwnerId,
+        name: &BlobName,
+        content_type: Option<&str>,
+    ) -> Result<Presigned, Error> {
+        self.presign_download(&self.place(&Key::blob(owner, name))?, content_type).await
+    }
+
+    /// Whether there is an object.
+    pub async fn exists(&self, key: &Key) -> Result<bool, Error> {
+        let Place { bucket, path, at } = self.place(key)?;
+        match self.read(&at, 0, || bucket.objects.head(&path)).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A URL that uploads a blob, unless the owner's blobs have used up the quota. With a content type, the upload must send the
@@ -42,7 +61,36 @@ impl Store {
             self.check_blob_quota(owner, quota).await?;
         }
         let place = self.place(&Key::blob(owner, name))?;
-        self.presign(&place, Method::PUT, self.valid_for(&Method::PUT), content_type).await
+        signer(&place)?;
+        self.ensure_own_bucket(&place.bucket, owner).await?;
+        self.presign_upload(&place, content_type).await
+    }
+
+    pub(super) async fn presign_upload(
+        &self,
+        place: &Place,
+        content_type: Option<&str>,
+    ) -> Result<Presigned, Error> {
+        let mut options = SignedUrlOptions::new();
+        if let Some(value) = header(content_type)? {
+            options = options.with_signed_header(HeaderName::from_static("content-type"), value);
+        }
+        self.presign(place, Method::PUT, &options).await
+    }
+
+    pub(super) async fn presign_download(
+        &self,
+        place: &Place,
+        content_type: Option<&str>,
+    ) -> Result<Presigned, Error> {
+        let mut options = SignedUrlOptions::new();
+        if let Some(value) = header(content_type)? {
+            let text = value.to_str().unwrap_or_default().to_owned();
+            options = options.with_query([("response-content-type", text)]);
+        }
+        signer(place)?;
+        self.read(&place.at, 0, || place.bucket.objects.head(&place.path)).await?;
+        self.presign(place, Method::GET, &options).await
     }
 
     /// As existing content services do; for S3 the default of its SDK.
@@ -59,21 +107,26 @@ impl Store {
         &self,
         place: &Place,
         method: Method,
-        valid: Duration,
-        content_type: Option<&str>,
+        options: &SignedUrlOptions,
     ) -> Result<Presigned, Error> {
-        let Place { bucket, path, at } = place;
-        let lacks = || Error::Unsupported { at: at.clone(), what: "signed URLs".to_owned() };
-        let signer = bucket.signer.as_ref().ok_or_else(lacks)?;
-        let mut options = SignedUrlOptions::new();
-        if let Some(kind) = content_type.filter(|kind| !kind.is_empty()) {
-            let rule = "must be a header value of at most 128 visible characters";
-            let value = HeaderValue::from_str(kind).ok().filter(|value| value.len() <= 128);
-            let value = value.ok_or_else(|| InvalidName::new("content type", rule, kind))?;
-            options = options.with_signed_header(HeaderName::from_static("content-type"), value);
-        }
-        let sign = || signer.signed_url_opts(method.clone(), path, valid, &options);
+        let Place { path, at, .. } = place;
+        let (signer, valid) = (signer(place)?, self.valid_for(&method));
+        let sign = || signer.signed_url_opts(method.clone(), path, valid, options);
         let url = self.retry.run(at, 0, sign).await?;
         Ok(Presigned { url: Secret::new(url.into()), valid })
     }
+}
+
+fn signer(place: &Place) -> Result<&Arc<dyn Signer>, Error> {
+    let lacks = || Error::Unsupported { at: place.at.clone(), what: "signed URLs".to_owned() };
+    place.bucket.signer.as_ref().ok_or_else(lacks)
+}
+
+/// A content type as a header; none if it is empty.
+fn header(content_type: Option<&str>) -> Result<Option<HeaderValue>, Error> {
+    let Some(kind) = content_type.filter(|kind| !kind.is_empty()) else { return Ok(None) };
+    let rule = "must be a header value of at most 128 visible characters";
+    let plain = kind.len() <= 128 && kind.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let value = HeaderValue::from_str(kind).ok().filter(|_| plain);
+    Ok(Some(value.ok_or_else(|| InvalidName::new("content type", rule, kind))?))
 }

@@ -1,6 +1,6 @@
 //! Settings of a store: the group `content.storage` of the configuration, which `runtime::config` has validated.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use domain::secret::Secret;
 use serde::Deserialize;
@@ -11,6 +11,8 @@ use super::error::Error;
 const MIB: u64 = 1024 * 1024;
 /// Bytes of the parts that one upload holds in memory.
 const UPLOAD_MEMORY: u64 = 64 * MIB;
+/// Bytes of an owner's blobs where `blobQuota` is absent.
+const BLOB_QUOTA: u64 = 5 * 1024 * MIB;
 /// The stores' minimum of all parts but the last.
 const PART_MIN: u64 = 5 * MIB;
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub(super) ca_file: Option<PathBuf>,
     /// Bytes of an owner's blobs; `None`: no quota.
     pub blob_quota: Option<u64>,
+    /// Buckets of IDE plug-ins.
+    pub(super) plugin_buckets: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,8 +93,9 @@ struct Raw {
     kind: String,
     #[serde(default)]
     stage: String,
+    blob_quota: Option<u64>,
     #[serde(default)]
-    blob_quota: u64,
+    plugin_buckets: Vec<String>,
     #[serde(default)]
     ca_file: String,
     #[serde(default)]
@@ -134,13 +139,24 @@ impl Settings {
             }
             _ => return Err(Error::Settings("kind: is not one of gcloud, minio, s3, local".to_owned())),
         };
-        let blob_quota = (raw.blob_quota > 0).then_some(raw.blob_quota);
-        Ok(Self { kind, ca_file: path(raw.ca_file), blob_quota })
+        let blob_quota = Some(raw.blob_quota.unwrap_or(BLOB_QUOTA)).filter(|quota| *quota > 0);
+        let buckets = raw.plugin_buckets.into_iter().map(|bucket| plain("pluginBuckets", bucket));
+        let plugin_buckets = buckets.collect::<Result<_, _>>()?;
+        Ok(Self { kind, ca_file: path(raw.ca_file), blob_quota, plugin_buckets })
     }
 
     /// A store in a folder.
     pub fn local(path: impl Into<PathBuf>) -> Self {
-        Self { kind: Kind::Local { path: path.into() }, ca_file: None, blob_quota: None }
+        let kind = Kind::Local { path: path.into() };
+        Self { kind, ca_file: None, blob_quota: None, plugin_buckets: Vec::new() }
+    }
+
+    /// The folder, if the store is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Local { path } => Some(path),
+            _ => None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests with a store in memory, with faults, and with a folder.
 
+mod catalog;
 mod double;
 mod folder;
 mod heads;

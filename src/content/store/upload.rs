@@ -94,6 +94,7 @@ impl Store {
         options: UploadOptions<'_>,
     ) -> Result<Uploaded, Error> {
         let upload = Upload { store: self, key, place: self.place(key)?, options };
+        self.ensure_own_bucket(&upload.place.bucket, key.owner()).await?;
         let outcome = upload.send(source).await;
         match outcome {
             Err((Error::Cancelled { at, .. }, state)) => {

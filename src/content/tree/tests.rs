@@ -46,6 +46,30 @@ fn a_walk_is_in_order_and_follows_no_link() {
 }
 
 #[test]
+fn a_walk_that_may_hold_few_names_finds_the_same_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    for (outer, middle, inner) in
+        (0..6).flat_map(|o| (0..6).flat_map(move |m| (0..6).map(move |i| (o, m, i))))
+    {
+        let path = folder.path().join(format!("{outer}-outer/{middle}-middle/x"));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(format!("{inner}-file")), "").unwrap();
+    }
+    let (root, excludes) = (open(folder.path()), Excludes::none());
+    let expected = paths(folder.path(), &excludes);
+    assert_eq!(expected.len(), 1 + 6 + 36 + 36 + 216);
+    for bounds in [(1, 1), (20, 20), (50, 100)] {
+        let mut walk = Walk::new(root.as_fd(), &excludes).with_bounds(bounds);
+        let mut found = Vec::new();
+        while let Some(entry) = walk.next().unwrap() {
+            assert!(entry.path == b"." || entry.path.ends_with(entry.name.to_bytes()));
+            found.push(String::from_utf8_lossy(entry.path).into_owned());
+        }
+        assert_eq!(found, expected, "{bounds:?}");
+    }
+}
+
+#[test]
 fn patterns_of_the_class_and_of_the_workspace_leave_out() {
     let folder = some_tree();
     let class = ["*.b".to_owned(), "/a/y/".to_owned()];

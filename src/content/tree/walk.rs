@@ -10,11 +10,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::Error;
 use super::excludes::Excludes;
-use super::names::Names;
+use super::names::{Names, WINDOW};
 use super::stat::{Kind, Stat};
 
 /// Most levels of a tree: the deepest that a path of `PATH_MAX` can address. A level holds a file descriptor open.
 pub const MAX_DEPTH: usize = 2048;
+/// Bytes of the names of all open directories: those of the last two, and of others as long as there is space.
+const HELD: usize = 2 * WINDOW;
 /// Depth from which on the usual limit of 1024 descriptors may be too low.
 pub(crate) const DEEP: usize = 500;
 
@@ -34,7 +36,8 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// A walk. It holds one file descriptor and the names of each directory on the way to the current entry.
+/// A walk. It holds one file descriptor and names of each directory on the way to the current entry, of all together at most about
+/// 48 MiB.
 #[derive(Debug)]
 pub struct Walk<'r, 'e> {
     root: BorrowedFd<'r>,
@@ -44,6 +47,10 @@ pub struct Walk<'r, 'e> {
     buffer: Vec<MaybeUninit<u8>>,
     begun: bool,
     vanished: u64,
+    /// Bytes of the names of all levels.
+    held: usize,
+    /// Bytes of the names that are read at once, and of all names.
+    bounds: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -91,7 +98,14 @@ impl<'r, 'e> Walk<'r, 'e> {
             buffer: Vec::new(),
             begun: false,
             vanished: 0,
+            held: 0,
+            bounds: (WINDOW, HELD),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_bounds(self, bounds: (usize, usize)) -> Self {
+        Walk { bounds, ..self }
     }
 
     /// Count of entries that were removed between the reading of their directory and their `stat`.
@@ -123,8 +137,9 @@ impl<'r, 'e> Walk<'r, 'e> {
         let failed = |action| Error::io(action, b".");
         let directory = openat(self.root, c".", directory_flags(), Mode::empty()).map_err(failed("open"))?;
         let stat = statat(&directory, c"", AtFlags::EMPTY_PATH).map_err(failed("stat"))?;
-        let names = Names::read(directory.as_fd(), &mut self.buffer).map_err(failed("list"))?;
-        self.levels.push(Level { directory, names, next: 0, prefix: 0 });
+        let names = Names::read(directory.as_fd(), &mut self.buffer, None, self.bounds.0);
+        let names = names.map_err(failed("list"))?;
+        self.push(Level { directory, names, next: 0, prefix: 0 });
         Ok(Entry {
             path: b".",
             parent: self.root,
@@ -142,7 +157,7 @@ impl<'r, 'e> Walk<'r, 'e> {
             let number = level.next;
             level.next += 1;
             let Some(name) = level.names.get(number) else {
-                self.levels.pop();
+                self.refill()?;
                 continue;
             };
             self.path.truncate(level.prefix.saturating_sub(1));
@@ -179,18 +194,49 @@ impl<'r, 'e> Walk<'r, 'e> {
         let name = level.names.get(number).unwrap_or_default();
         let opened = openat(&level.directory, name, directory_flags(), Mode::empty());
         let read = opened.and_then(|directory| {
-            let names = Names::read(directory.as_fd(), &mut self.buffer)?;
+            let names = Names::read(directory.as_fd(), &mut self.buffer, None, self.bounds.0)?;
             Ok(Level { directory, names, next: 0, prefix: self.path.len() + 1 })
         });
         match read {
             Ok(level) => {
-                self.levels.push(level);
+                self.push(level);
                 Ok(None)
             }
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
                 Err(Error::io("open", &self.path)(error))
             }
             Err(error) => Ok(Some(error)),
+        }
+    }
+
+    /// Reads the next names of the last directory, or leaves it.
+    fn refill(&mut self) -> Result<(), Error> {
+        let Some(mut level) = self.levels.pop() else { return Ok(()) };
+        self.held = self.held.saturating_sub(level.names.size());
+        if let Some(after) = level.names.resume() {
+            let path = self.path.get(..level.prefix.saturating_sub(1)).unwrap_or_default();
+            level.names = Names::read(level.directory.as_fd(), &mut self.buffer, Some(&after), self.bounds.0)
+                .map_err(Error::io("list", path))?;
+            level.next = 0;
+            self.push(level);
+        }
+        Ok(())
+    }
+
+    /// Adds a directory. If the names of all are too many, those of outer ones are given up, to be read again; the current entry
+    /// needs its own name in the last but one.
+    fn push(&mut self, level: Level) {
+        self.held += level.names.size();
+        self.levels.push(level);
+        let outer = self.levels.len().saturating_sub(2);
+        for level in self.levels.iter_mut().take(outer) {
+            if self.held <= self.bounds.1 {
+                return;
+            }
+            let before = level.names.size();
+            level.names.shrink(level.next.saturating_sub(1));
+            level.next = 1;
+            self.held = self.held.saturating_sub(before).saturating_add(level.names.size());
         }
     }
 }

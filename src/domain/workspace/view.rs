@@ -79,6 +79,8 @@ pub struct View {
     pub initializer_metrics: Option<Box<InitializerMetrics>>,
     /// Sizes of its image.
     pub image_metrics: Option<ImageMetrics>,
+    /// What the node agent reported about the content.
+    pub content: Option<Box<ContentReports>>,
     /// Time of the last user activity.
     pub last_activity: Option<Timestamp>,
     /// Whether the resource is being deleted.
@@ -137,6 +139,7 @@ impl View {
             runtime,
             initializer_metrics,
             image_metrics,
+            content,
             deleting,
             ours,
         } = self;
@@ -171,6 +174,7 @@ impl View {
             && *runtime == other.runtime
             && *initializer_metrics == other.initializer_metrics
             && *image_metrics == other.image_metrics
+            && *content == other.content
             && *deleting == other.deleting
             && *ours == other.ours
     }
@@ -273,6 +277,28 @@ pub struct ImageMetrics {
     pub total: i64,
     /// The workspace image alone.
     pub workspace: i64,
+}
+
+/// What a node agent reported about the content of a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContentReports {
+    /// How the initialization ended.
+    pub initialization: Option<ContentReport>,
+    /// How the backup ended. Why it failed says where the content is kept.
+    pub backup: Option<ContentReport>,
+    /// What an initialization or a backup that takes long does at the moment.
+    pub progress: Option<ContentReport>,
+}
+
+/// One report of a node agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentReport {
+    /// Whether it succeeded; true for a progress.
+    pub succeeded: bool,
+    /// When it was reported, in whole seconds.
+    pub at: Timestamp,
+    /// In the words of the agent; may be empty.
+    pub message: String,
 }
 
 /// A workspace class as clients see it.

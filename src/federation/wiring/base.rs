@@ -39,7 +39,7 @@ pub(super) struct Base {
 
 impl Base {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, sealer, installation, us, options, fleet, meters, subscriber_buffer } = parts;
+        let Parts { store, sealer, installation, us, options, fleet, meters, subscriber_buffer, .. } = parts;
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Arc::new(ArcSwap::from_pointee(installation.keyed()));
         let leadership = Leadership::new(us, installation.id, installation.incarnation);

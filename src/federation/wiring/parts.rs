@@ -36,6 +36,8 @@ pub struct Parts {
     pub fleet: FleetOptions,
     /// Counts workspaces.
     pub meters: Meters,
+    /// The object store of workspaces' content, if there is one.
+    pub content: Option<content::store::Settings>,
     /// Places in a subscriber's buffer.
     pub subscriber_buffer: usize,
 }

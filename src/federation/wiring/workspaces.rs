@@ -19,6 +19,7 @@ use crate::workspaces::orphans::Orphans;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::queries::Queries;
 use crate::workspaces::records::Records;
+use crate::workspaces::sessions::Sessions;
 use crate::workspaces::snapshots::Snapshots;
 use crate::workspaces::start::Starts;
 use crate::workspaces::start::create::Creation;
@@ -70,6 +71,7 @@ pub(super) fn workspaces(base: &Base, shared: &Shared) -> Workspaces {
             orphans,
         ),
         logs: Logs::new(queries.clone(), fleet.clone()),
+        sessions: Sessions::new(queries.clone(), fleet.clone()),
         builders: Builders::new(fleet.clone(), base.options.image_builder.clone()),
         explanations: Explanations::new(
             leadership.clone(),

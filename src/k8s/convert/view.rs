@@ -14,6 +14,7 @@ use domain::workspace::{
 
 use super::found::{digest, generation, keeper, resource_version};
 
+mod content;
 mod message;
 
 /// Prefix of our own annotations, which are nobody's business outside.
@@ -99,6 +100,7 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
             total: info.total_size,
             workspace: info.workspace_image_size.unwrap_or_default(),
         }),
+        content: content::reports(status),
         last_activity: status.last_activity.as_ref().map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
         ours: keeper == Keeper::Us,

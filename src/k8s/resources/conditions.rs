@@ -52,6 +52,8 @@ pub const BACKUP_FAILURE: &str = "BackupFailure";
 pub const STATE_WIPED: &str = "StateWiped";
 /// True where the workspace had to be killed before its backup.
 pub const FORCE_KILLED_TASK: &str = "ForceKilledTask";
+/// True while an initialisation or a backup takes long, with what it does at the moment; False once it ended.
+pub const CONTENT_PROGRESS: &str = "ContentProgress";
 /// True with a sentence while the storage of the workspace is full; False once it has space again.
 pub const STORAGE_FULL: &str = "StorageFull";
 /// Probe of existing node agents for a stale cache; means nothing to us.

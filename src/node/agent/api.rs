@@ -9,7 +9,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use domain::backoff::jittered;
 use domain::names::Namespace;
 use k8s::resources::{Snapshot, Workspace};
-use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, Secret};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt as _};
@@ -86,6 +86,39 @@ pub struct Seen<'a> {
 impl std::fmt::Display for Seen<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// What the apiserver says of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodSeen {
+    /// Its containers may run.
+    Runs,
+    /// All its containers ended.
+    Ended,
+    /// It is not there, or another one has its name.
+    Gone,
+}
+
+impl PodSeen {
+    /// From the pod that has a name: is it the one of the resource with this uid, on this node?
+    fn of(pod: Option<&Pod>, owner: Option<&str>, node: &str) -> Self {
+        let owned = |pod: &&Pod| {
+            let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+            owners.is_empty() || owners.iter().any(|of| Some(of.uid.as_str()) == owner)
+        };
+        let here = |pod: &&Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+        let Some(pod) = pod.filter(owned).filter(here) else { return Self::Gone };
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+        let has_ended = |all: &[ContainerStatus]| {
+            let ended =
+                |one: &ContainerStatus| one.state.as_ref().is_some_and(|state| state.terminated.is_some());
+            !all.is_empty() && all.iter().all(ended)
+        };
+        // A container that ended may be started again, until the pod is over.
+        let is_over = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let is_over = matches!(is_over, Some("Succeeded" | "Failed"));
+        if is_over && statuses.is_some_and(has_ended) { Self::Ended } else { Self::Runs }
     }
 }
 
@@ -197,6 +230,13 @@ impl Cluster {
         call(|| format!("get Secret {namespace}/{name}"), api.get_opt(name)).await
     }
 
+    /// What became of the pod of a Workspace with this uid.
+    pub async fn pod(&self, namespace: &str, name: &str, owner: Option<&str>) -> Result<PodSeen, Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pod = call(|| format!("get pod {namespace}/{name}"), api.get_opt(name)).await?;
+        Ok(PodSeen::of(pod.as_ref(), owner, &self.node))
+    }
+
     /// Makes the kubelet kill the containers of a pod on this node, one second after it is asked to. A pod that is gone is fine.
     pub async fn kill_pod(&self, namespace: &str, name: &str) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -236,5 +276,35 @@ async fn call<T>(
     match timeout(CALL, answer).await {
         Ok(answer) => answer.map_err(|error| Error::of_call(action(), &error)),
         Err(_) => Err(Error::late(action(), CALL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_gone_once_it_or_its_resource_is_another_one_and_over_once_all_containers_ended() {
+        let pod = |phase: &str, state: &str, owner: &str, node: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": { "name": "ws-1", "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "Workspace", "name": "1", "uid": owner }
+                ] },
+                "spec": { "nodeName": node, "containers": [] },
+                "status": { "phase": phase, "containerStatuses": [
+                    { "name": "workspace", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": { state: {"exitCode": 0} } }
+                ] }
+            }))
+            .unwrap()
+        };
+        let seen = |pod: Pod| PodSeen::of(Some(&pod), Some("u1"), "metal-1");
+        assert_eq!(seen(pod("Running", "running", "u1", "metal-1")), PodSeen::Runs);
+        assert_eq!(seen(pod("Running", "terminated", "u1", "metal-1")), PodSeen::Runs);
+        assert_eq!(seen(pod("Failed", "terminated", "u1", "metal-1")), PodSeen::Ended);
+        // The kubelet may say so before it has seen the container end.
+        assert_eq!(seen(pod("Failed", "running", "u1", "metal-1")), PodSeen::Runs);
+        assert_eq!(seen(pod("Running", "running", "u2", "metal-1")), PodSeen::Gone);
+        assert_eq!(seen(pod("Running", "running", "u1", "metal-2")), PodSeen::Gone);
+        assert_eq!(PodSeen::of(None, Some("u1"), "metal-1"), PodSeen::Gone);
     }
 }

@@ -1,6 +1,11 @@
 //! Takes one snapshot of a running workspace, and says in its Snapshot what came of it. A stop does not wait for it: the backup that
 //! follows has the content, too.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use domain::backoff::jittered;
 use domain::workspace::Phase;
 use k8s::resources::{Snapshot, Workspace};
 use kube::ResourceExt as _;
@@ -13,6 +18,8 @@ use super::error::Error;
 use super::work::{Known, Work};
 use crate::helper::Progress;
 
+/// Delays after what failed.
+const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::from_mins(1));
 /// Why a Snapshot has no content.
 const STOPPED: &str = "the workspace stopped before the snapshot was complete; its backup has the content, start a workspace from that";
 
@@ -43,6 +50,37 @@ pub async fn serve(
         "a snapshot ends because its workspace stops"
     );
     Some(work.refuse_snapshot(snapshot, STOPPED).await)
+}
+
+/// Completes the Snapshots of a workspace that stops, without an end: they would wait for its backup, which may take an hour.
+pub async fn refuse_all(work: &Work, mut known: watch::Receiver<Known>) -> Infallible {
+    let mut backoff = BACKOFF.build();
+    loop {
+        let now = known.borrow_and_update().clone();
+        let mut has_failed = false;
+        for snapshot in now.snapshots.values() {
+            if let Err(error) = work.refuse_snapshot(snapshot, STOPPED).await
+                && !matches!(error, Error::Gone { .. })
+            {
+                warn!(snapshot = snapshot.name_any(), %error, "failed to complete a snapshot of a workspace that stops");
+                has_failed = true;
+            }
+        }
+        let again = async {
+            if has_failed {
+                tokio::time::sleep(backoff.next().unwrap_or_default()).await;
+            } else {
+                backoff = BACKOFF.build();
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            changed = known.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+            () = again => {}
+        }
+    }
 }
 
 /// Waits for a future, but not longer than the workspace runs. `None`: it stopped, and the future is dropped.

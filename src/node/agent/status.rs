@@ -1,7 +1,9 @@
 //! Pure: the agent's part of a status, as a merge patch of what it is now. Conditions of other writers stay as they are.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use k8s::resources::conditions;
+use k8s::resources::conditions::{self, CONTENT_PROGRESS};
 use serde_json::{Map, Value, json};
 
 use crate::decide::{Report, Update};
@@ -13,7 +15,8 @@ pub fn patch(status: &Value, report: &Report, now: Timestamp) -> Option<Value> {
         return None;
     }
     let mut changes = Map::new();
-    if let Some(list) = updated(status, &report.conditions, now) {
+    let updates = ended(status, &report.conditions);
+    if let Some(list) = updated(status, &updates, now) {
         changes.insert("conditions".to_owned(), list);
     }
     let fields = [
@@ -27,6 +30,27 @@ pub fn patch(status: &Value, report: &Report, now: Timestamp) -> Option<Value> {
         }
     }
     (!changes.is_empty()).then(|| changes.into())
+}
+
+/// The updates, and that nothing is in progress any more where they report an end.
+fn ended<'a>(status: &Value, updates: &'a [Update]) -> Cow<'a, [Update]> {
+    let list = status.get("conditions").and_then(Value::as_array);
+    let has = |one: &Value, field: &str, text: &str| one.get(field).and_then(Value::as_str) == Some(text);
+    let in_progress = list
+        .into_iter()
+        .flatten()
+        .any(|one| has(one, "type", CONTENT_PROGRESS) && has(one, "status", "True"));
+    let is_end = !updates.is_empty() && updates.iter().all(|update| update.kind != CONTENT_PROGRESS);
+    if !in_progress || !is_end {
+        return updates.into();
+    }
+    let over = Update {
+        kind: CONTENT_PROGRESS,
+        is_true: false,
+        reason: conditions::reason::UNKNOWN,
+        message: String::new(),
+    };
+    updates.iter().cloned().chain([over]).collect()
 }
 
 /// The whole list with the updates; `None` if they are there. A repeated update keeps the time of its transition.
@@ -113,5 +137,23 @@ mod tests {
         let status = json!({"snapshot": "a"});
         assert_eq!(patch(&status, &snapshot("a"), now()), None);
         assert_eq!(patch(&status, &snapshot("b"), now()), Some(json!({"snapshot": "b"})));
+    }
+
+    #[test]
+    fn the_report_of_an_end_takes_the_progress_back() {
+        let state = |status: &Value, kind: &str| {
+            let list = status["conditions"].as_array().unwrap();
+            let found = list.iter().find(|one| one["type"] == kind).unwrap();
+            (found["status"].clone(), found["message"].clone())
+        };
+        let status = patch(&json!({}), &report("ContentProgress", true, "restoring, 1 MiB"), now()).unwrap();
+        let more = patch(&status, &report("ContentProgress", true, "restoring, 2 MiB"), now()).unwrap();
+        assert_eq!(state(&more, "ContentProgress"), ("True".into(), "restoring, 2 MiB".into()));
+        let end = patch(&more, &report("ContentReady", true, ""), now()).unwrap();
+        assert_eq!(state(&end, "ContentReady"), ("True".into(), "".into()));
+        assert_eq!(state(&end, "ContentProgress"), ("False".into(), "".into()));
+        assert_eq!(patch(&end, &report("ContentReady", true, ""), now()), None);
+        let none = patch(&json!({}), &report("ContentReady", true, ""), now()).unwrap();
+        assert_eq!(none["conditions"].as_array().unwrap().len(), 1);
     }
 }

@@ -11,18 +11,19 @@ use domain::backoff::jittered;
 use domain::workspace::Phase;
 use jiff::Timestamp;
 use k8s::resources::{Workspace, conditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::api::{Kind, node_of};
+use super::api::{Kind, PodSeen, node_of};
 use super::error::Error;
 use super::images;
 use super::metrics::Running;
 use super::work::{Known, Work};
-use super::{snapshot, storage};
+use super::{progress, snapshot, storage};
 use crate::decide::{Next, Operation, Report, Update};
 use crate::helper::Progress;
 use crate::operations;
@@ -33,6 +34,9 @@ const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::f
 const IMAGES_AGAIN: Duration = Duration::from_secs(15);
 /// How often it is asked.
 const IMAGES_TRIES: u32 = 8;
+
+/// Until the pod of a deleted workspace is asked for again.
+const POD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What comes after one step.
 enum Turn {
@@ -58,6 +62,7 @@ pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
         current,
         name,
         is_deleted: false,
+        pod: None,
         snapshots_done: BTreeSet::new(),
         has_operated: false,
         images_tried: 0,
@@ -76,6 +81,8 @@ struct Task {
     name: String,
     /// The resource does not exist any more.
     is_deleted: bool,
+    /// What is known of the pod of a resource that is deleted.
+    pod: Option<PodSeen>,
     /// Snapshots that are completed, as far as the watch still reports them.
     snapshots_done: BTreeSet<String>,
     /// An operation ended since the last step.
@@ -150,6 +157,53 @@ impl Task {
         };
         self.snapshots_done.retain(|name| known.snapshots.contains_key(name));
         self.current = Known { workspace, ..known };
+        self.apply_pod();
+    }
+
+    /// Changes the last conditions of a deleted resource as its controller would have done.
+    fn apply_pod(&mut self) {
+        let Some(seen) = self.pod.filter(|_| self.is_deleted) else { return };
+        let Some(status) = &mut Arc::make_mut(&mut self.current.workspace).status else { return };
+        let running = conditions::WORKSPACE_CONTAINER_RUNNING;
+        let Some(running) = status.conditions.iter_mut().find(|condition| condition.type_ == running) else {
+            return;
+        };
+        match seen {
+            PodSeen::Runs => {}
+            PodSeen::Ended => "False".clone_into(&mut running.status),
+            // Nobody saw its container end, so the folder is not taken for what is archived of it.
+            PodSeen::Gone => {
+                let type_ = conditions::FORCE_KILLED_TASK.to_owned();
+                let killed = Condition { type_, ..running.clone() };
+                status.conditions.retain(|condition| condition.type_ != killed.type_);
+                status.conditions.push(killed);
+            }
+        }
+    }
+
+    /// Asks for the pod of a deleted resource, whose controller writes nothing any more.
+    async fn ask_pod(&mut self) -> Turn {
+        let workspace = Arc::clone(&self.current.workspace);
+        let namespace = workspace.namespace().unwrap_or_default();
+        let runtime = workspace.status.as_ref().and_then(|status| status.runtime.as_deref());
+        let seen = match runtime.and_then(|runtime| runtime.pod_name.as_deref()) {
+            Some(pod) => match self.work.cluster.pod(&namespace, pod, workspace.uid().as_deref()).await {
+                Ok(seen) => seen,
+                Err(error) => return self.failed(&error),
+            },
+            // A pod whose name nobody wrote was never seen.
+            None => PodSeen::Gone,
+        };
+        if seen == PodSeen::Runs && self.pod.is_none() {
+            warn!(
+                instance = self.name,
+                node = self.work.cluster.node,
+                "the pod of a deleted workspace still runs; its content stays on this node until the pod is gone, and is backed up then"
+            );
+        }
+        self.pod = Some(seen);
+        self.apply_pod();
+        if seen == PodSeen::Runs { Turn::At(Instant::now() + POD_AGAIN) } else { Turn::Again }
     }
 
     async fn turn(&mut self) -> Turn {
@@ -162,11 +216,13 @@ impl Task {
         }
         // It may be created again under its name.
         self.is_deleted &= self.current.is_gone;
+        self.pod = self.pod.filter(|_| self.is_deleted);
         let now = Timestamp::now();
         let next = self.work.operations.next(&self.current.workspace, self.is_deleted, now).await;
         match next {
             Next::Run(operation) => self.operate(operation).await,
             Next::Nothing | Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
+            Next::AskPod => self.ask_pod().await,
             Next::Write(report) => self.write(&report).await,
             Next::ForceKill => self.force_kill().await,
             Next::Nothing => self.beside().await.unwrap_or(Turn::Idle),
@@ -219,11 +275,41 @@ impl Task {
         let (kind, began) = (operation.name(), Instant::now());
         let running = self.work.meters.begin(kind);
         debug!(instance = self.name, kind, "an operation begins");
-        let (progress, _) = watch::channel(Progress::default());
-        let outcome = self.work.operations.run(operation, &workspace, &progress).await;
+        let outcome = self.run_operation(operation, &workspace).await;
         drop(slot);
         self.has_operated = true;
+        if let (Operation::BackUp, Ok(None)) = (operation, &outcome) {
+            self.say_problem(&workspace).await;
+        }
         self.ended(operation, &workspace, began.elapsed(), outcome, running)
+    }
+
+    /// Runs it to its end, and says in the status what it does if that takes long.
+    async fn run_operation(
+        &self,
+        operation: Operation,
+        workspace: &Workspace,
+    ) -> Result<Option<Report>, operations::Error> {
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = self.work.operations.run(operation, workspace, &sender);
+        let says = !self.is_deleted && operation != Operation::Wipe;
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            never = progress::follow(&self.work, workspace, receiver), if says => match never {},
+            never = snapshot::refuse_all(&self.work, self.known.clone()), if operation != Operation::Initialise => match never {},
+        }
+    }
+
+    /// Says why a backup is tried again: until it succeeds or failed for good, no other condition does.
+    async fn say_problem(&self, workspace: &Workspace) {
+        if self.is_deleted {
+            return;
+        }
+        if let Some(problem) = self.work.operations.backup_problem(workspace).await {
+            let text = format!("the backup failed and is tried again: {problem}");
+            progress::say(&self.work, workspace, &text).await;
+        }
     }
 
     /// Logs and counts the end of an operation. What is to be written comes as the next step.

@@ -8,7 +8,7 @@ use content::archive::{self, Limits, RestoreOptions, Rule, WriteOptions};
 use content::initializer::Fault;
 use content::store::Tail;
 use content::tree::{self, Comparison, Excludes, StateWriter, quoted};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat2, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 use serde_json::Value;
 
@@ -118,7 +118,10 @@ fn write(
         None
     };
     let out = frames.of(Kind::Data).with(count);
-    let options = WriteOptions { level: LEVEL, ..WriteOptions::default() };
+    // Without a name it is in no backup, and it is gone with the helper.
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let spill = openat(workspace, c".", flags, Mode::RUSR | Mode::WUSR).ok().map(File::from);
+    let options = WriteOptions { level: LEVEL, spill, ..WriteOptions::default() };
     if !plain {
         let summary = archive::write(workspace, excludes, options, out, state).map_err(|e| blame(&e))?;
         return Ok(Answer::written(&summary));

@@ -106,6 +106,7 @@ fn pending(next_try: Option<Timestamp>) -> Stage {
         restless: false,
         tries: 1,
         first_failed: None,
+        sent: 0,
         next_try,
         problem: None,
         git: None,
@@ -211,9 +212,13 @@ fn a_backup_goes_on_after_the_controller_gave_up_and_after_the_resource_is_gone(
         let prebuild = ended(phase, is_deleted, Stage::Ready).of(Kind::Prebuild).next();
         assert_eq!(matches!(prebuild, Next::Run(Operation::BackUp)), is_deleted, "{prebuild:?}");
     }
-    // Its finalizer was removed: the container may still write, so the content stays and is reported.
-    let running = ended(Phase::Running, true, Stage::Ready).with(WORKSPACE_CONTAINER_RUNNING, true);
-    assert_eq!(running.next(), Next::Nothing);
+    // Its finalizer was removed: the container may still write.
+    for stage in [Stage::Ready, pending(None)] {
+        let running = ended(Phase::Running, true, stage).with(WORKSPACE_CONTAINER_RUNNING, true);
+        assert_eq!(running.next(), Next::AskPod);
+    }
+    let done = ended(Phase::Running, true, backed_up(true)).with(WORKSPACE_CONTAINER_RUNNING, true);
+    assert_eq!(done.next(), Next::Nothing);
 }
 
 #[test]
@@ -379,7 +384,7 @@ proptest! {
                     prop_assert!(status.condition(update.kind).is_none() || update.kind != CONTENT_READY);
                 }
             }
-            Next::Nothing | Next::WaitUntil(_) | Next::ForceKill => {}
+            Next::Nothing | Next::WaitUntil(_) | Next::AskPod | Next::ForceKill => {}
         }
     }
 

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use content::initializer::reach;
+use content::initializer::{Fault, reach};
 use reqwest::{Client, Proxy, Url};
 use ring::digest;
 
@@ -64,9 +64,10 @@ impl Download {
         let mut attempt = 1;
         loop {
             match self.once(file, &url).await {
-                Err(Broken::Connection(_)) if attempt < TRIES => attempt += 1,
-                Err(Broken::Connection(why)) => {
-                    return Err(Failure::user(format!("{field}.url cannot be downloaded: {why}")));
+                Err(Broken::Connection(..)) if attempt < TRIES => attempt += 1,
+                Err(Broken::Connection(fault, why)) => {
+                    let message = format!("{field}.url cannot be downloaded: {why}");
+                    return Err(Failure { fault, message });
                 }
                 Err(Broken::Final(failure)) => return Err(failure),
                 Ok(bytes) => {
@@ -85,13 +86,12 @@ impl Download {
             let why = format!("the server answered {}", response.status());
             let is_passing = response.status().is_server_error();
             return Err(if is_passing {
-                Broken::Connection(why)
+                Broken::Connection(Fault::Platform, why)
             } else {
                 Broken::Final(Failure::user(format!("{field}.url cannot be downloaded: {why}")))
             });
         }
-        let written =
-            |error: std::io::Error| Failure::platform(format!("{} cannot be written: {error}", file.path));
+        let written = |error: std::io::Error| unwritten(&file.path, &error);
         let root = workspace().map_err(written)?;
         let mut target = files::create(root.as_fd(), &file.path).map_err(written)?;
         let mut hash =
@@ -121,9 +121,22 @@ impl Download {
     }
 }
 
+/// A full quota is the user's.
+fn unwritten(path: &str, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::QuotaExceeded => {
+            Failure::user(format!("the storage of this workspace is full: {path} cannot be written: {error}"))
+        }
+        std::io::ErrorKind::StorageFull => {
+            Failure::platform(format!("the disk of the node is full: {path} cannot be written: {error}"))
+        }
+        _ => Failure::platform(format!("{path} cannot be written: {error}")),
+    }
+}
+
 enum Broken {
-    /// Another try may help.
-    Connection(String),
+    /// Another try may help. The address is the user's; a server that answers with an error of its own is not.
+    Connection(Fault, String),
     Final(Failure),
 }
 
@@ -140,7 +153,8 @@ fn broken(error: &reqwest::Error) -> Broken {
         cause = inner;
     }
     let is_outer = std::ptr::addr_eq(cause, error);
-    Broken::Connection(if is_outer { "the request failed".to_owned() } else { cause.to_string() })
+    let why = if is_outer { "the request failed".to_owned() } else { cause.to_string() };
+    Broken::Connection(Fault::User, why)
 }
 
 fn hex_of(bytes: &[u8]) -> String {

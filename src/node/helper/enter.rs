@@ -28,6 +28,8 @@ const OF_FILES: CapabilitySet = CapabilitySet::CHOWN
 /// Dies with the agent, and inherits nothing of it. The first step of all.
 pub(super) fn detach(agent: u32) -> io::Result<()> {
     close_inherited()?;
+    // Where memory runs out, the kernel kills a helper first.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The agent may have died before the line above; `getppid` is 0 for a parent in another pid namespace.
     if parent()? != agent {
@@ -116,7 +118,8 @@ fn restrict(operation: &Operation, limits: &Limits) -> io::Result<()> {
     limit(Resource::RLIMIT_CORE, 0)?;
     limit(Resource::RLIMIT_NPROC, limits.processes)?;
     limit(Resource::RLIMIT_NOFILE, limits.files)?;
-    limit(Resource::RLIMIT_AS, limits.memory)?;
+    limit(Resource::RLIMIT_AS, limits.space)?;
+    limit(Resource::RLIMIT_DATA, limits.private(operation))?;
     limit(Resource::RLIMIT_FSIZE, limits.file_size)
 }
 

@@ -108,6 +108,11 @@ impl Operation {
         matches!(self, Self::Clone { .. } | Self::UpdatePrebuild { .. } | Self::Download { .. })
     }
 
+    /// Whether it is work of git.
+    pub const fn runs_git(&self) -> bool {
+        matches!(self, Self::Clone { .. } | Self::UpdatePrebuild { .. } | Self::GitStatus { .. })
+    }
+
     /// What it does, for messages.
     pub const fn name(&self) -> &'static str {
         match self {

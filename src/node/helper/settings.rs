@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::Operation;
+
 /// Of all helpers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
@@ -29,14 +31,25 @@ pub struct Limits {
     pub processes: u64,
     /// Open files of one process.
     pub files: u64,
+    /// Bytes of private memory of one process of git. Files that it maps, such as packs, do not count.
+    pub git: u64,
+    /// Bytes of private memory of a helper's own work: archives and downloads.
+    pub own: u64,
     /// Bytes of address space of one process.
-    pub memory: u64,
+    pub space: u64,
     /// Bytes of one file.
     pub file_size: u64,
     /// Bytes of the helper's `/tmp`, which is memory.
     pub temporary: u64,
     /// Bytes of all files of a download.
     pub download: u64,
+}
+
+impl Limits {
+    /// Bytes of private memory of one process.
+    pub(super) fn private(&self, operation: &Operation) -> u64 {
+        if operation.runs_git() { self.git } else { self.own }
+    }
 }
 
 impl Default for Settings {
@@ -74,7 +87,9 @@ impl Default for Limits {
         Self {
             processes: 512,
             files: 4096,
-            memory: 16 * GIB,
+            git: GIB,
+            own: GIB / 4,
+            space: 16 * GIB,
             file_size: 512 * GIB,
             temporary: GIB / 4,
             download: 10 * GIB,

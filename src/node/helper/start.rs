@@ -65,6 +65,14 @@ pub enum Error {
         /// One sentence.
         message: String,
     },
+    /// It, or a program that it ran, asked for more memory than it may have.
+    #[error("{what} needs more memory than the {} MiB that a helper may have", .most >> 20)]
+    Memory {
+        /// The operation.
+        what: &'static str,
+        /// Bytes.
+        most: u64,
+    },
     /// It ended without a result.
     #[error("the content helper ended while {what}: {how}")]
     Lost {
@@ -83,7 +91,7 @@ impl Error {
             // Usually a repository that is too large or a server that is too slow.
             Self::Late { .. } => Fault::User,
             Self::NotStarted(_) => Fault::Configuration,
-            Self::Lost { .. } => Fault::Platform,
+            Self::Memory { .. } | Self::Lost { .. } => Fault::Platform,
         }
     }
 }
@@ -106,7 +114,7 @@ impl Helper {
     /// Starts an operation. Dropping it kills the helper.
     pub async fn start(&self, job: Job) -> Result<Running, Error> {
         let Job { workspace, operation, deadline, scrubber } = job;
-        let what = operation.name();
+        let (what, most) = (operation.name(), self.settings.limits.private(&operation));
         let until = Instant::now() + deadline;
         let deadline_millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let request = Request { settings: (*self.settings).clone(), workspace, operation, deadline_millis };
@@ -122,7 +130,7 @@ impl Helper {
             .map_err(Error::NotStarted)?;
         let gone = || Error::NotStarted(io::Error::other("its thread ended"));
         let handle = on_start.await.map_err(|_| gone())?.map_err(Error::NotStarted)?;
-        let mut running = Running::new(Arc::new(handle), on_progress, on_end, what, deadline, until);
+        let mut running = Running::new(Arc::new(handle), on_progress, on_end, what, (deadline, until), most);
         match tokio::time::timeout(ENTER.min(deadline), on_enter).await {
             Ok(Ok(pipes)) => running.attach(pipes).map_err(Error::NotStarted)?,
             // Its end says why.
@@ -146,6 +154,8 @@ pub struct Running {
     what: &'static str,
     deadline: Duration,
     until: Instant,
+    /// Bytes of memory of one of its processes.
+    most: u64,
     _killer: AbortOnDropHandle<()>,
 }
 
@@ -155,8 +165,8 @@ impl Running {
         progress: watch::Receiver<Progress>,
         ended: oneshot::Receiver<End>,
         what: &'static str,
-        deadline: Duration,
-        until: Instant,
+        (deadline, until): (Duration, Instant),
+        most: u64,
     ) -> Self {
         let victim = Arc::clone(&handle);
         // For the case that it cannot end itself.
@@ -174,6 +184,7 @@ impl Running {
             what,
             deadline,
             until,
+            most,
             _killer: killer,
         }
     }
@@ -204,6 +215,10 @@ impl Running {
             Ok(Ok(End::Failed(Failure { fault, message }))) => Err(Error::Failed { fault, message }),
             Ok(Ok(End::Late)) | Err(_) => Err(late(&self)),
             Ok(Ok(End::Lost(_))) if Instant::now() >= self.until => Err(late(&self)),
+            // The last words of a program of Rust.
+            Ok(Ok(End::Lost(how))) if how.contains("memory allocation of ") => {
+                Err(Error::Memory { what: self.what, most: self.most })
+            }
             Ok(Ok(End::Lost(how))) => Err(Error::Lost { what: self.what, how }),
             Ok(Err(_)) => Err(Error::Lost { what: self.what, how: "its thread ended".to_owned() }),
         }

@@ -109,6 +109,8 @@ fn spawn(request: &Request) -> io::Result<(Child, ChildStderr, OwnedFd)> {
     let mut command = Command::new(program);
     command.args([SUBCOMMAND, &std::process::id().to_string()]);
     command.env_clear().current_dir("/");
+    // Otherwise the allocator takes 1 GiB of memory for writing before its first use, which the helper's limit counts.
+    command.env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let events = child.stderr.take();

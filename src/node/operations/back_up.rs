@@ -27,7 +27,7 @@ use super::keep;
 use super::subject::{Subject, backup_id, prebuild_key};
 use super::upload;
 use crate::helper::Progress;
-use crate::state::{Base, Done, Known, Origin, PendingBackup, Stage, State};
+use crate::state::{Base, Begun, Done, Known, Origin, PendingBackup, Stage, State};
 
 /// For pruning, which the report waits for.
 const PRUNE: Duration = Duration::from_secs(30);
@@ -47,14 +47,15 @@ pub(super) async fn run(
     let mut state = begin(context, subject).await?;
     if let Stage::BackingUp(pending) = &state.stage {
         let mut pending = (**pending).clone();
-        let sent = async || {
-            let instance = &subject.origin.instance;
-            upload::sent(context, instance, context.disk.layout().journal(instance)).await
-        };
-        let before = sent().await;
         let deadline = context.settings.deadlines.backup;
         let until = Instant::now() + deadline;
-        let made = make::make(context, subject, &mut state, &mut pending, until, progress);
+        let deadly = state.begun.as_ref().and_then(Begun::is_deadly);
+        let made = async {
+            if let Some(agents) = deadly {
+                return Err(Failure::deadly(agents));
+            }
+            make::make(context, subject, &mut state, &mut pending, until, progress).await
+        };
         let made = tokio::time::timeout_at(until, made).await.unwrap_or_else(|_| {
             let step = progress.borrow().step.clone();
             Err(Failure::platform(format!(
@@ -65,10 +66,11 @@ pub(super) async fn run(
         state.stage = match made {
             Ok(done) => Stage::BackedUp(Box::new(done)),
             Err(failure) => {
-                let failing = failing_for(&mut pending, sent().await > before, Timestamp::now());
+                let failing = failing_for(&mut pending, sent(context, subject).await, Timestamp::now());
                 failed(context, &state.origin, pending, &failure, failing)
             }
         };
+        state.begun = None;
         context.disk.write(&state).await?;
     }
     if let Stage::BackedUp(done) = state.stage.clone()
@@ -100,6 +102,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
                 restless: false,
                 tries: 1,
                 first_failed: None,
+                sent: 0,
                 next_try: None,
                 problem: None,
                 git: None,
@@ -115,16 +118,25 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     }
     if let Stage::BackingUp(pending) = &mut state.stage {
         pending.restless |= subject.is_restless;
+        let sent = sent(context, subject).await;
+        state.begun = Some(Begun::next(state.begun.as_ref(), context.disk.agents(), sent));
     }
     context.disk.write(&state).await?;
     Ok(state)
 }
 
-/// How long tries have failed now, since the last one that sent more of the archive.
-fn failing_for(pending: &mut PendingBackup, has_grown: bool, now: Timestamp) -> Duration {
-    if has_grown {
+/// Bytes of the archive that the store has.
+async fn sent(context: &Context, subject: &Subject) -> u64 {
+    let instance = &subject.origin.instance;
+    upload::sent(context, instance, context.disk.layout().journal(instance)).await
+}
+
+/// How long tries have failed now, since the last one that sent more of the archive. A try whose agent was killed counts as one, too.
+fn failing_for(pending: &mut PendingBackup, sent: u64, now: Timestamp) -> Duration {
+    if sent > pending.sent {
         pending.first_failed = None;
     }
+    pending.sent = sent;
     now.duration_since(*pending.first_failed.get_or_insert(now)).unsigned_abs()
 }
 
@@ -227,15 +239,20 @@ mod tests {
             restless: false,
             tries: 1,
             first_failed: None,
+            sent: 0,
             next_try: None,
             problem: None,
             git: None,
         };
-        let mut failing = |has_grown, second| failing_for(&mut pending, has_grown, at(second)).as_secs();
+        let mut failing = |sent, second| failing_for(&mut pending, sent, at(second)).as_secs();
         // The first try took an hour.
-        assert_eq!(failing(false, 3_600), 0);
-        assert_eq!(failing(false, 3_700), 100);
-        assert_eq!(failing(true, 5_400), 0);
-        assert_eq!(failing(false, 5_500), 100);
+        assert_eq!(failing(0, 3_600), 0);
+        assert_eq!(failing(0, 3_700), 100);
+        // Also by a try whose agent was killed.
+        assert_eq!(failing(10, 5_400), 0);
+        assert_eq!(failing(10, 5_500), 100);
+        // The store forgot the upload.
+        assert_eq!(failing(4, 5_600), 200);
+        assert_eq!(failing(8, 5_700), 0);
     }
 }

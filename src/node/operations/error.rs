@@ -33,6 +33,9 @@ pub enum Error {
     /// The state file cannot be used, so nothing is deleted.
     #[error("{0}")]
     Broken(String),
+    /// Programs of the workspace may or may not see that its content is complete.
+    #[error("the ready file of the workspace was not written: {0}")]
+    NotReady(String),
     /// Nothing says whose content the folder has, so it is not backed up.
     #[error("workspace {0} has no state file on this node, so its folder is not backed up")]
     NoState(names::WorkspaceId),
@@ -69,6 +72,14 @@ impl Failure {
         Self { fault, message: message.into(), is_passing: false }
     }
 
+    /// For what killed so many agents.
+    pub(super) fn deadly(agents: u32) -> Self {
+        let message = format!(
+            "the node agent was killed {agents} times while it worked on this; most likely that needs more memory than the agent may have"
+        );
+        Self::lasting(Fault::Platform, message)
+    }
+
     /// With what was being done.
     pub(super) fn while_doing(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
@@ -87,9 +98,12 @@ impl Failure {
 
 impl From<helper::Error> for Failure {
     fn from(error: helper::Error) -> Self {
-        // A helper that refuses would do so again; one that was killed or late may not.
-        let is_passing =
-            !matches!(error, helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. });
+        // A helper that refuses, or needs too much, would do so again; one that was killed or late may not.
+        let is_passing = !matches!(
+            error,
+            helper::Error::Memory { .. }
+                | helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. }
+        );
         Self { fault: error.fault(), message: error.to_string(), is_passing }
     }
 }
@@ -128,7 +142,7 @@ impl From<state::Error> for Failure {
 impl From<one_time::Error> for Failure {
     fn from(error: one_time::Error) -> Self {
         let fault = match error {
-            one_time::Error::Client(_) => Fault::Platform,
+            one_time::Error::Client(_) | one_time::Error::ServerFails { .. } => Fault::Platform,
             _ => Fault::User,
         };
         Self::lasting(fault, error.to_string())

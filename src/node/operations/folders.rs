@@ -1,7 +1,7 @@
 //! Folders of workspaces as a whole. The agent reads the names at their top and renames; it opens nothing below, except directories
 //! in the trash, which nothing else uses any more.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,26 +42,43 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The names at the top of a folder.
-fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+/// Calls `take` with each name at the top of a folder, which may take it out of there. Holds some of them at a time: a folder may have
+/// millions. Returns how many there were; those that come meanwhile may be left out.
+fn each_name(folder: BorrowedFd<'_>, mut take: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<u64> {
     // An open directory goes on where it was read last.
     rustix::fs::seek(folder, SeekFrom::Start(0))?;
-    let mut found = Vec::new();
+    let mut count = 0;
     let mut buffer = Vec::with_capacity(64 << 10);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_owned();
-        if name.as_c_str() != c"." && name.as_c_str() != c".." {
-            found.push(name);
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            take(name)?;
+            count += 1;
         }
     }
-    Ok(found)
+    Ok(count)
+}
+
+/// Whether there is nothing in an open folder.
+fn has_nothing(folder: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut buffer = Vec::with_capacity(1 << 10);
+    rustix::fs::seek(folder, SeekFrom::Start(0))?;
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether there is nothing in a folder; one that is not there is empty.
 pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
     match open(path) {
-        Ok(folder) => Ok(names(folder.as_fd())?.is_empty()),
+        Ok(folder) => has_nothing(folder.as_fd()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
@@ -86,20 +103,18 @@ pub(super) fn empty(path: &Path, parent: &Path, name: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    let names = names(folder.as_fd())?;
-    if names.is_empty() {
+    if has_nothing(folder.as_fd())? {
         return Ok(());
     }
     let target = free_name(parent, name)?;
     fs::create_dir(&target)?;
     let target = open(&target)?;
-    move_all(folder.as_fd(), target.as_fd(), &names)
+    move_all(folder.as_fd(), target.as_fd())
 }
 
-fn move_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>, names: &[CString]) -> io::Result<()> {
-    for name in names {
-        renameat(from, name.as_c_str(), to, name.as_c_str())?;
-    }
+fn move_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    // A file system may leave out names of a folder that changes while it is read.
+    while each_name(from, |name| Ok(renameat(from, name, to, name)?))? > 0 {}
     fsync(to)?;
     fsync(from)?;
     Ok(())
@@ -140,7 +155,7 @@ pub(super) fn adopt(kept: &Path, to: &Path) -> io::Result<Adopted> {
     }
     let (from, to) = (open(kept)?, open(to)?);
     let before = fstat(&from)?;
-    move_all(from.as_fd(), to.as_fd(), &names(from.as_fd())?)?;
+    move_all(from.as_fd(), to.as_fd())?;
     fchown(&to, Some(Uid::from_raw(before.st_uid)), Some(Gid::from_raw(before.st_gid)))?;
     fchmod(&to, Mode::from_raw_mode(before.st_mode & 0o7777))?;
     let time = |seconds: i64, nanos: u64| rustix::fs::Timespec {
@@ -166,19 +181,23 @@ pub(super) fn empty_trash(
     let (mut deleted, mut number) = (0, 0_u64);
     loop {
         let (mut problem, mut has_deleted) = (None, false);
-        for name in names(trash.as_fd())? {
+        each_name(trash.as_fd(), |name| {
             if is_ending.load(Ordering::Relaxed) {
-                return Ok(deleted);
+                return Ok(());
             }
             let whole = || remove(&path.join(OsStr::from_bytes(name.to_bytes())));
-            match delete(trash.as_fd(), &name, &mut number, &whole) {
+            match delete(trash.as_fd(), name, &mut number, is_ending, &whole) {
                 Ok(count) => {
                     deleted += count;
                     has_deleted = true;
                 }
                 // The others are deleted all the same.
-                Err(error) => problem = problem.or(Some(error)),
+                Err(error) => problem = problem.take().or(Some(error)),
             }
+            Ok(())
+        })?;
+        if is_ending.load(Ordering::Relaxed) {
+            return Ok(deleted);
         }
         match (has_deleted, problem) {
             (true, _) => {}
@@ -189,18 +208,24 @@ pub(super) fn empty_trash(
 }
 
 /// Deletes a file, or the files of a directory whose own directories move to the trash.
-fn delete(trash: BorrowedFd<'_>, name: &CStr, number: &mut u64, whole: &dyn Fn() -> bool) -> io::Result<u64> {
+fn delete(
+    trash: BorrowedFd<'_>,
+    name: &CStr,
+    number: &mut u64,
+    is_ending: &AtomicBool,
+    whole: &dyn Fn() -> bool,
+) -> io::Result<u64> {
     if !is_directory(trash, name)? {
         unlinkat(trash, name, AtFlags::empty())?;
         return Ok(1);
     }
     let folder = openat(trash, name, directory(), Mode::empty())?;
     let deleted = if !is_subvolume_root(&folder)? {
-        flatten(folder.as_fd(), trash, trash, number)?
+        flatten(folder.as_fd(), trash, trash, number, is_ending)?
     } else if whole() {
         return Ok(1);
     } else {
-        hollow(folder.as_fd(), trash, number)?
+        hollow(folder.as_fd(), trash, number, is_ending)?
     };
     unlinkat(trash, name, AtFlags::REMOVEDIR)?;
     Ok(deleted + 1)
@@ -212,43 +237,52 @@ fn flatten(
     up: BorrowedFd<'_>,
     trash: BorrowedFd<'_>,
     number: &mut u64,
+    is_ending: &AtomicBool,
 ) -> io::Result<u64> {
     let mut deleted = 0;
-    for inner in names(folder)? {
-        if is_directory(folder, &inner)? {
-            let is_subvolume = is_subvolume_root(openat(folder, &inner, directory(), Mode::empty())?)?;
-            move_up(folder, &inner, if is_subvolume { trash } else { up }, number)?;
-        } else {
-            unlinkat(folder, &inner, AtFlags::empty())?;
-            deleted += 1;
+    let mut inner = |name: &CStr| {
+        go_on(is_ending)?;
+        if is_directory(folder, name)? {
+            let is_subvolume = is_subvolume_root(openat(folder, name, directory(), Mode::empty())?)?;
+            return move_up(folder, name, if is_subvolume { trash } else { up }, number);
         }
-    }
+        deleted += 1;
+        Ok(unlinkat(folder, name, AtFlags::empty())?)
+    };
+    while each_name(folder, &mut inner)? > 0 {}
     Ok(deleted)
 }
 
 /// Deletes what is in a subvolume that holds other ones, as it is done in the trash.
-fn hollow(root: BorrowedFd<'_>, trash: BorrowedFd<'_>, number: &mut u64) -> io::Result<u64> {
+fn hollow(
+    root: BorrowedFd<'_>,
+    trash: BorrowedFd<'_>,
+    number: &mut u64,
+    is_ending: &AtomicBool,
+) -> io::Result<u64> {
     let mut deleted = 0;
-    loop {
-        let all = names(root)?;
-        if all.is_empty() {
-            return Ok(deleted);
+    let mut inner = |name: &CStr| {
+        go_on(is_ending)?;
+        if !is_directory(root, name)? {
+            deleted += 1;
+            return Ok(unlinkat(root, name, AtFlags::empty())?);
         }
-        for name in all {
-            if !is_directory(root, &name)? {
-                unlinkat(root, &name, AtFlags::empty())?;
-                deleted += 1;
-                continue;
-            }
-            let folder = openat(root, &name, directory(), Mode::empty())?;
-            if is_subvolume_root(&folder)? {
-                move_up(root, &name, trash, number)?;
-                continue;
-            }
-            deleted += 1 + flatten(folder.as_fd(), root, trash, number)?;
-            unlinkat(root, &name, AtFlags::REMOVEDIR)?;
+        let folder = openat(root, name, directory(), Mode::empty())?;
+        if is_subvolume_root(&folder)? {
+            return move_up(root, name, trash, number);
         }
+        deleted += 1 + flatten(folder.as_fd(), root, trash, number, is_ending)?;
+        Ok(unlinkat(root, name, AtFlags::REMOVEDIR)?)
+    };
+    while each_name(root, &mut inner)? > 0 {}
+    Ok(deleted)
+}
+
+fn go_on(is_ending: &AtomicBool) -> io::Result<()> {
+    if is_ending.load(Ordering::Relaxed) {
+        return Err(io::Error::other("the agent ends"));
     }
+    Ok(())
 }
 
 fn move_up(from: BorrowedFd<'_>, name: &CStr, trash: BorrowedFd<'_>, number: &mut u64) -> io::Result<()> {
@@ -275,6 +309,7 @@ pub(super) fn available(layout: &Layout) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -324,6 +359,27 @@ mod tests {
                 assert_eq!(fstat(folder).unwrap().st_ino, fstat(open(&to).unwrap()).unwrap().st_ino);
             }
         }
+    }
+
+    /// As many as fill the buffer of a listing several times.
+    #[test]
+    fn folders_of_many_names_are_moved_and_deleted_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = layout(root.path());
+        let (folder, other) = (root.path().join("ws"), root.path().join("other"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&other).unwrap();
+        for number in 0..5000 {
+            fs::write(folder.join(format!("{number:0200}")), "").unwrap();
+        }
+        let kept = root.path().join("kept");
+        fs::rename(&folder, &kept).unwrap();
+        assert_eq!(adopt(&kept, &other).unwrap(), Adopted::EachEntry);
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 5000);
+        empty(&other, &layout.trash(), "ws").unwrap();
+        assert!(is_empty(&other).unwrap());
+        assert_eq!(empty_trash(&layout, &AtomicBool::new(false), &|_| false).unwrap(), 5001);
+        assert!(is_empty(&layout.trash()).unwrap());
     }
 
     #[test]

@@ -156,8 +156,7 @@ async fn instance_is_gone(
             why,
         });
     } else {
-        remove(context, instance).await?;
-        done.removed += 1;
+        done.removed += u64::from(remove(context, state).await?);
     }
     Ok(())
 }
@@ -170,13 +169,22 @@ async fn abort(context: &Context, state: &State, journal: PathBuf, done: &mut Ho
     }
 }
 
-/// Discards the content of an instance, and then its files: the state file last, because it says that the content may go.
-async fn remove(context: &Context, instance: &WorkspaceId) -> Result<(), Error> {
-    let id = instance.clone();
-    let removed = context.disk.blocking(instance.as_str(), move |layout| {
+/// Discards the content of an instance, and then its files: the state file last, because it says that the content may go. Returns
+/// whether that still holds: a workspace of that name may have come since the state was read.
+async fn remove(context: &Context, state: State) -> Result<bool, Error> {
+    let (id, name) = (state.origin.instance.clone(), state.origin.instance.clone());
+    let removed = context.disk.blocking(name.as_str(), move |layout| {
+        let found = read_file::<State>(&layout.state(&id), STATE_MAX);
+        if !found.is_ok_and(|found| found == Some(state)) {
+            return Ok(false);
+        }
         volumes::discard(layout, &id)?;
+        if let Some(daemon) = id.daemon() {
+            folders::discard(&layout.root().join(daemon.as_str()), &layout.trash(), daemon.as_str())?;
+        }
         let files = [layout.tree(&id), layout.new_tree(&id), layout.journal(&id), layout.state(&id)];
-        files.iter().try_for_each(|file| remove_file(file))
+        files.iter().try_for_each(|file| remove_file(file))?;
+        Ok(true)
     });
     removed.await.map_err(Error::stopped)
 }
@@ -189,8 +197,10 @@ async fn folder(
     done: &mut Housekept,
 ) -> Result<(), Error> {
     let Ok(id) = name.parse::<WorkspaceId>() else { return Ok(()) };
-    let owner = id.daemon_of().unwrap_or_else(|| id.clone());
-    if known.contains(&id) || known.contains(&owner) {
+    if let Some(owner) = id.daemon_of() {
+        return daemon(context, id, owner, known).await;
+    }
+    if known.contains(&id) {
         return Ok(());
     }
     if !matches!(context.disk.read(&id).await, Known::Nothing) {
@@ -204,6 +214,26 @@ async fn folder(
         done.unproven.push(Unproven { instance, owner: None, workspace: None, folder: path, why });
     }
     Ok(())
+}
+
+/// The folder `<id>-daemon`, mounted at `/.workspace`. It is in no backup, so it goes when its instance has nothing else here.
+async fn daemon(
+    context: &Context,
+    id: WorkspaceId,
+    owner: WorkspaceId,
+    known: &BTreeSet<WorkspaceId>,
+) -> Result<(), Error> {
+    if known.contains(&owner) {
+        return Ok(());
+    }
+    let name = owner.as_str().to_owned();
+    let discarded = context.disk.blocking(&name, move |layout| {
+        if fs::symlink_metadata(layout.state(&owner)).is_ok() {
+            return Ok(());
+        }
+        folders::discard(&layout.root().join(id.as_str()), &layout.trash(), id.as_str())
+    });
+    discarded.await.map_err(Error::stopped)
 }
 
 /// Records of snapshots of instances that are gone.

@@ -18,8 +18,8 @@ use super::exchange::Worker;
 use super::folders;
 use super::subject::Subject;
 use super::volumes;
-use crate::helper::{Operation, Progress, Source};
-use crate::state::{Known, Stage, State, remove_file};
+use crate::helper::{self, Operation, Progress, Source};
+use crate::state::{Begun, Known, Stage, State, remove_file};
 use content::initializer::Fault;
 use content::initializer::scrub::Scrubber;
 
@@ -30,10 +30,19 @@ pub(super) async fn run(
     progress: &watch::Sender<Progress>,
 ) -> Result<State, Error> {
     let mut state = begin(context, subject).await?;
+    // Of an earlier call, programs of the workspace may have seen that the content is complete.
+    let is_unseen = state.stage == Stage::Initialising;
     let deadline = context.settings.deadlines.initialize;
     let until = Instant::now() + deadline;
     if state.stage == Stage::Initialising {
-        let filled = tokio::time::timeout_at(until, fill::fill(context, subject, until, progress)).await;
+        let deadly = state.begun.as_ref().and_then(Begun::is_deadly);
+        let fill = async {
+            match deadly {
+                Some(agents) => Err(Failure::deadly(agents)),
+                None => fill::fill(context, subject, until, progress).await,
+            }
+        };
+        let filled = tokio::time::timeout_at(until, fill).await;
         let filled = filled.unwrap_or_else(|_| {
             let step = progress.borrow().step.clone();
             let message = format!("it took longer than {} s; its last step was: {step}", deadline.as_secs());
@@ -51,6 +60,7 @@ pub(super) async fn run(
                 state.stage = Stage::NotInitialised { fault: failure.fault, message: failure.sentence() };
             }
         }
+        state.begun = None;
         context.disk.write(&state).await?;
     }
     if state.stage == Stage::Filled {
@@ -58,10 +68,18 @@ pub(super) async fn run(
         limit(context, subject, None).await;
         let readied = ready(context, subject, &state, progress).await;
         limit(context, subject, subject.quota).await;
-        state.stage = match readied {
-            Ok(()) => Stage::Ready,
-            Err(failure) => Stage::NotInitialised { fault: failure.fault, message: failure.sentence() },
-        };
+        match readied {
+            Ok(()) => state.stage = Stage::Ready,
+            Err(NotReady { failure, is_written: false }) if is_unseen => {
+                // So that content that is deleted only in part is never taken for complete.
+                let unfinished = State { stage: Stage::Initialising, content: None, ..state.clone() };
+                context.disk.write(&unfinished).await?;
+                discard(context, subject).await?;
+                state.content = None;
+                state.stage = Stage::NotInitialised { fault: failure.fault, message: failure.sentence() };
+            }
+            Err(NotReady { failure, .. }) => return Err(Error::NotReady(failure.sentence())),
+        }
         context.disk.write(&state).await?;
     }
     Ok(state)
@@ -71,6 +89,7 @@ pub(super) async fn run(
 async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     let instance = &subject.origin.instance;
     let attempt = subject.origin.attempt;
+    let mut begun = None;
     let is_known = match aside::own(context, &subject.origin).await? {
         Known::Broken(problem) => return Err(Error::Broken(problem)),
         Known::State(state) if state.origin.attempt > attempt => return Ok(*state),
@@ -78,7 +97,10 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
             return Ok(*state);
         }
         // A pod that was refused, or an interrupted call: nobody used that.
-        Known::State(state) => !matches!(state.stage, Stage::BackingUp(_) | Stage::BackupFailed { .. }),
+        Known::State(state) => {
+            begun = state.begun.filter(|_| state.origin.attempt == attempt);
+            !matches!(state.stage, Stage::BackingUp(_) | Stage::BackupFailed { .. })
+        }
         Known::Nothing => false,
     };
     let id = instance.clone();
@@ -98,7 +120,8 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         let aside = context.disk.layout().aside();
         tracing::warn!(%instance, folder = %aside.display(), "content without a state file was set aside; look at it and remove it");
     }
-    let state = State::new(subject.origin.clone(), Stage::Initialising);
+    let mut state = State::new(subject.origin.clone(), Stage::Initialising);
+    state.begun = Some(Begun::next(begun.as_ref(), context.disk.agents(), 0));
     context.disk.write(&state).await?;
     Ok(state)
 }
@@ -123,13 +146,20 @@ async fn limit(context: &Context, subject: &Subject, bytes: Option<u64>) {
     }
 }
 
+/// The ready file was not written, as far as is known.
+struct NotReady {
+    failure: Failure,
+    /// Whether it may be there all the same.
+    is_written: bool,
+}
+
 /// Tells the programs of the workspace. Repeating it changes nothing.
 async fn ready(
     context: &Context,
     subject: &Subject,
     state: &State,
     progress: &watch::Sender<Progress>,
-) -> Result<(), Failure> {
+) -> Result<(), NotReady> {
     const TRIES: usize = 3;
     let content = state.content.clone().unwrap_or_default();
     let source = content.source.unwrap_or(Source::FromOther);
@@ -141,11 +171,16 @@ async fn ready(
         progress,
     };
     worker.step("writing the ready file");
-    let mut last = Failure::platform("the ready file was not written");
+    let failure = Failure::platform("the ready file was not written");
+    let mut last = NotReady { failure, is_written: false };
     for _ in 0..TRIES {
         match worker.run(Operation::Ready { source, metrics: content.metrics.clone() }).await {
             Ok(_) => return Ok(()),
-            Err(error) => last = error.into(),
+            Err(error) => {
+                // Its last step is a rename. Whatever else happens to a helper may happen after that.
+                let is_sure = matches!(error, helper::Error::NotStarted(_) | helper::Error::Failed { .. });
+                last = NotReady { failure: error.into(), is_written: last.is_written || !is_sure };
+            }
         }
     }
     Err(last)

@@ -13,10 +13,10 @@ use super::context::Context;
 use super::error::{Error, Failure};
 use super::exchange::Worker;
 use super::subject::Subject;
-use super::upload::Sending;
+use super::upload::{self, Sending};
 use super::volumes;
 use crate::helper::Progress;
-use crate::state::{Known, SnapshotRecord, Stage};
+use crate::state::{Begun, Known, SnapshotRecord, Stage};
 
 /// Tries of one snapshot.
 const TRIES: u32 = 3;
@@ -58,9 +58,17 @@ pub(super) async fn run(
     // Names of resources may be too long for a file.
     let file = Digest::of(snapshot.metadata.name.as_deref().unwrap_or_default().as_bytes());
     let path = context.disk.layout().snapshots().join(format!("{file}.json"));
-    let record = context.disk.load::<SnapshotRecord>(instance, path.clone()).await;
-    if record.ok().flatten().is_some_and(|record| record.proven && record.object == key.path()) {
+    let journal = path.with_extension("upload");
+    let before = context.disk.load::<SnapshotRecord>(instance, path.clone()).await;
+    let before = before.ok().flatten().filter(|record| record.object == key.path());
+    if before.as_ref().is_some_and(|record| record.proven) {
         return Ok(());
+    }
+    let sent = upload::sent(context, instance, journal.clone()).await;
+    let begun = before.and_then(|record| record.begun);
+    let begun = Begun::next(begun.as_ref(), context.disk.agents(), sent);
+    if let Some(agents) = begun.is_deadly() {
+        return Err(Error::Snapshot(Failure::deadly(agents).sentence()));
     }
     let mut record = SnapshotRecord {
         version: 1,
@@ -69,10 +77,10 @@ pub(super) async fn run(
         object: key.path().to_owned(),
         proven: false,
         folder: context.disk.layout().content(instance),
+        begun: Some(begun),
     };
     context.disk.save(instance, path.clone(), &record).await?;
     let until = Instant::now() + context.settings.deadlines.snapshot;
-    let journal = path.with_extension("upload");
     let sending = Sending {
         instance,
         key: &key,
@@ -96,6 +104,7 @@ pub(super) async fn run(
     });
     made.map_err(|failure| Error::Snapshot(failure.sentence()))?;
     record.proven = true;
+    record.begun = None;
     context.disk.save(instance, path, &record).await?;
     Ok(())
 }

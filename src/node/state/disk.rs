@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::names::WorkspaceId;
+use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::begun::Agents;
 use super::error::Error;
 use super::layout::Layout;
 use super::record::State;
@@ -42,10 +44,26 @@ pub enum Known {
 #[derive(Debug, Clone)]
 pub struct Disk {
     layout: Layout,
-    /// Held as long as the agent runs, by the kernel.
-    _only: Arc<File>,
+    only: Arc<Only>,
     /// A call whose future is dropped still ends; the next call of that instance waits for it.
     locks: Arc<Vec<Arc<Mutex<()>>>>,
+}
+
+/// Held as long as the agent runs.
+#[derive(Debug)]
+struct Only {
+    /// By the kernel.
+    _lock: File,
+    agents: Agents,
+    ended: PathBuf,
+}
+
+impl Drop for Only {
+    /// An agent that is killed does not come here.
+    fn drop(&mut self) {
+        // Without it, what the agent did not complete counts as if it had killed the agent.
+        let _ = fs::write(&self.ended, self.agents.own.to_string());
+    }
 }
 
 impl Disk {
@@ -68,11 +86,15 @@ impl Disk {
         fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", &own))?;
         keep_reserve(&layout);
         let path = layout.own().join("lock");
-        let only = File::create(&path).map_err(Error::io("open", &path))?;
-        rustix::fs::flock(&only, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse(own))?;
+        let lock = File::create(&path).map_err(Error::io("open", &path))?;
+        let taken = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        taken.map_err(|_| Error::InUse(own.clone()))?;
+        let ended = own.join("ended");
+        let before = fs::read_to_string(&ended).ok().and_then(|text| text.parse().ok());
+        let agents = Agents { own: Timestamp::now(), ended: before };
         Ok(Self {
             layout,
-            _only: Arc::new(only),
+            only: Arc::new(Only { _lock: lock, agents, ended }),
             locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()),
         })
     }
@@ -80,6 +102,11 @@ impl Disk {
     /// Where everything is.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// This agent, and the one before.
+    pub fn agents(&self) -> Agents {
+        self.only.agents
     }
 
     /// Runs file work on a thread that may block, after all earlier work of the same name (an instance, or a kept folder), even if the
@@ -307,7 +334,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let first = Disk::open(Layout::new(root.path())).unwrap();
         assert!(matches!(Disk::open(Layout::new(root.path())), Err(Error::InUse(_))));
+        let agents = first.agents();
+        assert_eq!(agents.ended, None);
         drop(first);
-        Disk::open(Layout::new(root.path())).unwrap();
+        let second = Disk::open(Layout::new(root.path())).unwrap();
+        assert_eq!(second.agents().ended, Some(agents.own));
     }
 }

@@ -9,6 +9,7 @@ use domain::workspace::{GitStatus, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::begun::Begun;
 use crate::helper::{Metric, Source};
 
 /// What is known of the content of an instance.
@@ -24,6 +25,9 @@ pub struct State {
     pub content: Option<Content>,
     /// How far it is.
     pub stage: Stage,
+    /// The try that works on the stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
 }
 
 impl State {
@@ -32,7 +36,7 @@ impl State {
 
     /// At a stage, without content.
     pub fn new(origin: Origin, stage: Stage) -> Self {
-        Self { version: Self::VERSION, origin, content: None, stage }
+        Self { version: Self::VERSION, origin, content: None, stage, begun: None }
     }
 }
 
@@ -82,6 +86,9 @@ pub struct Content {
     /// The newest head when the content was made. A backup of this instance is newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<BackupId>,
+    /// When the content was made, if its heads could not be listed then: the backup finds out which was the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<Timestamp>,
     /// Folder of the repository whose status is reported at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
@@ -162,6 +169,9 @@ pub struct PendingBackup {
     /// When the first try failed after which no more of the archive reached the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failed: Option<Timestamp>,
+    /// Bytes of the archive that the store had when the last try failed.
+    #[serde(default)]
+    pub sent: u64,
     /// When the next try may begin, after one that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,
@@ -235,6 +245,9 @@ pub struct SnapshotRecord {
     pub proven: bool,
     /// The folder it is made of.
     pub folder: PathBuf,
+    /// The try that makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
 }
 
 #[cfg(test)]

@@ -1,27 +1,31 @@
-//! The check `node-agent`: two agents of one namespace would initialize and back up the same content. It also says how each node
-//! limits the storage of workspaces.
+//! The check `node-agent`: two agents of one namespace would initialize and back up the same content; and workspaces that are placed
+//! on a node whose agent was killed wait until it is back. It also says how each node limits the storage of workspaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::question::{Question, told};
-use domain::check::Check;
+use domain::check::{Check, Outcome};
 use domain::cluster::NodeAgent;
 use domain::text::first_of;
-use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES, STORAGE_QUOTA};
+use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES, STORAGE_QUOTA, node_agent_ready};
 use member::pages;
 
 const NAME: &str = "node-agent";
-/// Nodes that are named for each backend.
-const NAMED: usize = 10;
 /// Pages of nodes that are read.
 const PAGES: usize = 20;
 /// Objects of one page.
 const PAGE: u32 = 500;
+/// Objects of one kind; nodes beyond are not checked.
+const MOST: usize = 20_000;
+/// Nodes that are named.
+const NAMED: usize = 5;
 
 pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Check {
     let (ours, theirs) = match both(client).await {
@@ -35,6 +39,73 @@ pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Chec
     let namespaces: Vec<_> =
         question.spec.namespaces.iter().map(|one| (one.namespace.as_str(), one.node_agent)).collect();
     let check = judge(&namespaces, &ours, &theirs);
+    if check.outcome != Outcome::Ok {
+        return check;
+    }
+    let mut absent = Vec::new();
+    for (namespace, _) in &namespaces {
+        let Some(agent) = ours.iter().chain(&theirs).find(|one| serves(one, namespace)) else { continue };
+        match without_agent(client, agent, namespace).await {
+            Ok(nodes) if nodes.is_empty() => {}
+            Ok(nodes) => absent.push(sentence(agent, namespace, &nodes)),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                let detail = format!(
+                    "{}; the login may not list all pods and nodes, so whether each node's agent is ready is unknown",
+                    check.detail
+                );
+                return Check::ok(NAME, detail);
+            }
+            Err(error) => return Check::failed(NAME, told(error), "check the apiserver"),
+        }
+    }
+    if absent.is_empty() {
+        return with_quotas(client, check).await;
+    }
+    let remedy = "see why the agents of these nodes do not run (kubectl describe pod); until they do, remove the label from the nodes: \
+                  docs/operations/node-agent.md";
+    Check::warning(NAME, absent.join("; "), remedy)
+}
+
+/// Nodes that say that they take workspaces of a namespace, and have no agent that is ready: it was killed, or removed.
+async fn without_agent(
+    client: &Client,
+    agent: &DaemonSet,
+    namespace: &str,
+) -> Result<BTreeSet<String>, kube::Error> {
+    let labels = agent.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    let selector: Vec<String> =
+        labels.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
+    let pods = Api::<Pod>::namespaced(client.clone(), &agent.namespace().unwrap_or_default());
+    let nodes = list(Api::<Node>::all(client.clone()), &node_agent_ready(namespace)).await?;
+    let pods = list(pods, &selector.join(",")).await?;
+    Ok(absent(&nodes, &pods))
+}
+
+fn absent(nodes: &[Node], pods: &[Pod]) -> BTreeSet<String> {
+    let is_ready = |pod: &&Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(|one| one.type_ == "Ready" && one.status == "True")
+    };
+    let with: BTreeSet<&str> =
+        pods.iter().filter(is_ready).filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+    let names = nodes.iter().map(ResourceExt::name_any);
+    names.filter(|name| !with.contains(name.as_str())).collect()
+}
+
+fn sentence(agent: &DaemonSet, namespace: &str, nodes: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = nodes.iter().take(NAMED).map(String::as_str).collect();
+    let more = nodes.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!(
+        "nodes {}{more} have the label {} and no ready pod of DaemonSet {}: workspaces placed there wait for it",
+        named.join(", "),
+        node_agent_ready(namespace),
+        name(agent)
+    )
+}
+
+/// Adds how each node limits storage.
+async fn with_quotas(client: &Client, check: Check) -> Check {
     // Without the right to list nodes the check says less.
     let nodes = limiting(client).await.unwrap_or_default();
     match quotas(&nodes) {
@@ -58,7 +129,8 @@ fn quotas<N: ResourceExt>(nodes: &[N]) -> Option<String> {
 /// DaemonSets of Spaceport's agent and of existing ones.
 async fn both(client: &Client) -> Result<(Vec<DaemonSet>, Vec<DaemonSet>), kube::Error> {
     let (ours, theirs) = (format!("{NODE_AGENT}=true"), format!("component={EXISTING_AGENT}"));
-    futures::future::try_join(list(client, &ours), list(client, &theirs)).await
+    let api = Api::<DaemonSet>::all(client.clone());
+    futures::future::try_join(list(api.clone(), &ours), list(api, &theirs)).await
 }
 
 /// Nodes that say how they limit storage, by their metadata alone.
@@ -76,13 +148,23 @@ async fn limiting(client: &Client) -> Result<Vec<PartialObjectMeta<Node>>, kube:
     Ok(all)
 }
 
-async fn list(client: &Client, selector: &str) -> Result<Vec<DaemonSet>, kube::Error> {
-    let api = Api::<DaemonSet>::all(client.clone());
+/// All objects with these labels, up to [`MOST`].
+async fn list<K>(api: Api<K>, selector: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let mut found = Vec::new();
     let mut page = ListParams::default().labels(selector).limit(PAGE);
     loop {
         let answer = api.list(&page).await;
-        if !pages::shrink(&mut page, &answer) {
-            return answer.map(|list| list.items);
+        if pages::shrink(&mut page, &answer) {
+            continue;
+        }
+        let answer = answer?;
+        found.extend(answer.items);
+        page.continue_token = answer.metadata.continue_.filter(|token| !token.is_empty());
+        if page.continue_token.is_none() || found.len() >= MOST {
+            return Ok(found);
         }
     }
 }
@@ -129,7 +211,6 @@ fn name(of: &DaemonSet) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::check::Outcome;
     use serde_json::json;
 
     use super::*;
@@ -190,5 +271,28 @@ mod tests {
         let setting = |agent| judge(&[("workspaces", Some(agent))], &[], &theirs).outcome;
         assert_eq!(setting(NodeAgent::Spaceport), Outcome::Failed);
         assert_eq!(setting(NodeAgent::Existing), Outcome::Ok);
+    }
+
+    #[test]
+    fn nodes_with_the_label_and_without_a_ready_agent_are_named() {
+        let node =
+            |name: &str| serde_json::from_value::<Node>(json!({ "metadata": { "name": name } })).unwrap();
+        let pod = |node: &str, ready: &str| {
+            let status = json!({ "conditions": [{ "type": "Ready", "status": ready }] });
+            let pod = json!({ "spec": { "nodeName": node, "containers": [] }, "status": status });
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        let nodes: Vec<Node> = (1..=8).map(|number| node(&format!("n{number}"))).collect();
+        let without = absent(&nodes, &[pod("n1", "True"), pod("n2", "False"), pod("n9", "True")]);
+        assert_eq!(without.len(), 7);
+        let agent = daemon_set("spaceport-system", Some("workspaces"), Some(3));
+        let text = sentence(&agent, "workspaces", &without);
+        assert!(text.starts_with("nodes n2, n3, n4, n5, n6 and 2 more have the label"), "{text}");
+        assert!(
+            text.contains("gitpod.io/ws-daemon_ready_ns_workspaces")
+                && text.contains("spaceport-system/agent")
+        );
+        let serving = sentence(&agent, "workspaces", &BTreeSet::from(["n2".to_owned()]));
+        assert!(serving.starts_with("nodes n2 have"), "{serving}");
     }
 }

@@ -97,6 +97,7 @@ pub(super) fn read(mut group: Group<'_>) -> Content {
     }
     storage.count("blobQuota", 0..=u64::MAX);
     storage.text("caFile");
+    storage.texts("pluginBuckets");
     read_gcloud(storage.group("gcloud"), kind);
     let parallel_upload = read_minio(storage.group("minio"), kind);
     read_s3(storage.group("s3"), kind);

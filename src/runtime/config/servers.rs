@@ -30,6 +30,21 @@ pub struct RpcServer {
     pub connections: Caps,
     /// Maximum number of streams.
     pub streams: StreamCaps,
+    /// Limits of shells and forwarded ports.
+    pub sessions: SessionCaps,
+}
+
+/// Limits of shells and forwarded ports, which count as streams too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCaps {
+    /// In total.
+    pub total: usize,
+    /// For each caller.
+    pub per_caller: usize,
+    /// How long one stays open without a byte in either direction.
+    pub idle: Duration,
+    /// How long one stays open.
+    pub longest: Duration,
 }
 
 /// Maximum numbers of streams.
@@ -94,6 +109,7 @@ pub(super) fn read_rpc_server(
     let connections = Caps { total, per_address };
     let (total, per_caller) = caps(group.group("streams"), "perCaller", (4096, 1024));
     let streams = StreamCaps { total, per_caller };
+    let sessions = sessions(group.group("sessions"));
     match (&tls, plaintext) {
         (Tls::Absent, false) => group.problem("tls", "is required, or plaintext: true on a loopback address"),
         (Tls::Absent, true) if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) => {
@@ -108,7 +124,7 @@ pub(super) fn read_rpc_server(
         // Not plaintext, so the checks for plaintext do not apply.
         Tls::Broken => return None,
     };
-    Some(RpcServer { address: address?, tls, clients, age, rate_limits, connections, streams })
+    Some(RpcServer { address: address?, tls, clients, age, rate_limits, connections, streams, sessions })
 }
 
 /// A total cap, and one for each address or caller.
@@ -124,6 +140,13 @@ fn caps(mut group: Group<'_>, each: &str, (total, per_each): (usize, usize)) -> 
         None => per_each.min(total),
     };
     (total, per_each)
+}
+
+fn sessions(mut group: Group<'_>) -> SessionCaps {
+    let idle = group.duration("idle", Duration::from_hours(1));
+    let longest = group.duration("maxAge", Duration::from_hours(12));
+    let (total, per_caller) = caps(group, "perCaller", (512, 64));
+    SessionCaps { total, per_caller, idle, longest }
 }
 
 fn age(group: &mut Group<'_>) -> Age {

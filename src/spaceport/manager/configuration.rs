@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{defaults, host_source};
+use super::options::{content_settings, defaults, host_source};
 use super::templates;
+use content::store::Settings;
 use federation::Defaults;
 use host::Source;
 use runtime::config::{self, Config, Follower, Reading};
@@ -14,17 +15,24 @@ pub(super) struct Loaded {
     pub(super) defaults: Defaults,
     pub(super) limits: api::Limits,
     pub(super) host: Option<Source>,
+    /// The object store, if there is one.
+    pub(super) content: Option<Settings>,
     pub(super) follower: Follower,
 }
 
 pub(super) fn load(path: &Path) -> Result<Loaded, config::Error> {
     let mut follower = Follower::new(path);
-    let (config, (defaults, limits, host)) =
-        read(path, |reading| reading.check(host_source(reading.host_kubeconfig.clone())))?;
+    let (config, (defaults, limits, (host, content))) = read(path, |reading| {
+        let host = reading.check(host_source(reading.host_kubeconfig.clone()));
+        // Where a key has a problem already, the whole would have another one.
+        let storage = reading.storage.clone().filter(|_| reading.is_flawless());
+        let content = reading.check(content_settings(storage.as_ref()));
+        host.zip(content)
+    })?;
     follower.also(template_files(&config));
     follower.below(config.manager.template_folder.as_deref());
     let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok(Loaded { config, defaults, limits, host, follower })
+    Ok(Loaded { config, defaults, limits, host, content, follower })
 }
 
 /// Reads the configuration, what crates derive from it, and what is needed `besides`; or returns all problems together.

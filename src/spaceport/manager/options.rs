@@ -60,6 +60,18 @@ pub(super) fn sealer(sealing: &config::Sealing) -> anyhow::Result<Sealer> {
     Ok(Sealer::new(keys.collect())?)
 }
 
+/// The object store, if there is one. It is opened when it is first used.
+pub(super) fn content_settings(
+    storage: Option<&config::Storage>,
+) -> Result<Option<content::store::Settings>, Vec<config::Problem>> {
+    let read = storage.map(|storage| content::store::Settings::read(&storage.settings)).transpose();
+    read.map_err(|error| {
+        let message = error.to_string();
+        let message = message.strip_prefix("content.storage: ").unwrap_or(&message).to_owned();
+        vec![config::Problem { path: "content.storage".to_owned(), message }]
+    })
+}
+
 /// How to reach the host cluster, if there is a way; validated here.
 pub(super) fn host_source(file: Option<PathBuf>) -> Result<Option<Source>, Vec<config::Problem>> {
     let absent = if file.is_some() { "" } else { "is absent, and the pod's service account does not do: " };

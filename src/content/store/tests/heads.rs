@@ -88,12 +88,17 @@ async fn a_head_names_only_archives_of_its_workspace() {
     let foreign = back_up(&store, &other, FIRST, &content(100)).await;
     let error = store.write_head(&mine, FIRST, foreign.archive().clone(), meta("node-1")).await.unwrap_err();
     assert!(matches!(error, Error::BadHead { .. }), "{error}");
-    for archive in ["workspaces/ws-2/archives/x.tar.zst", "../joe/full.tar", "blobs/x"] {
+    for archive in ["workspaces/ws-2/archives/x.tar.zst", "../joe/full.tar", "blobs/x", "", "/", "a\nb"] {
         let mut head = foreign.head().clone();
         head.archive = archive.to_owned();
         let text = serde_json::to_vec(&head).unwrap();
         store.upload(&mine.head(FIRST), text.as_slice(), UploadOptions::default()).await.unwrap();
-        store.prove_head(&mine, FIRST).await.unwrap_err();
+        let NotProven::Store(error) = store.prove_head(&mine, FIRST).await.unwrap_err() else { panic!() };
+        assert!(matches!(*error, Error::BadHead { .. }), "{error}");
+        assert_eq!(error.fault(), Fault::Platform, "no user wrote it: {error}");
+        let error = store.newest_backup(&mine).await.unwrap_err();
+        assert!(matches!(error, Error::BadHead { .. }) && error.fault() == Fault::Platform, "{error}");
+        assert_eq!(store.list_backups(&mine).await.unwrap().unreadable, [FIRST]);
     }
     for text in [r#"{"version": 2}"#, r#"{"version": 1}"#, "no JSON"] {
         store.upload(&mine.head(FIRST), text.as_bytes(), UploadOptions::default()).await.unwrap();

@@ -46,9 +46,9 @@ async fn secrets_are_in_no_debug_text_and_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
     std::fs::write(&file, "[default]\naws_access_key_id=AKIA\naws_secret_access_key=hunter2\n").unwrap();
-    let s3 = json!({"kind": "s3", "s3": {"bucket": "content", "region": "eu", "credentialsFile": file}});
+    let s3 = json!({"kind": "s3", "blobQuota": 0, "s3": {"bucket": "content", "region": "eu", "credentialsFile": file}});
     // Nothing listens on port 1.
-    let minio = json!({"kind": "minio", "minio": {"endpoint": "127.0.0.1:1", "accessKey": "AKIA", "secretKey": "hunter2", "bucket": "content"}});
+    let minio = json!({"kind": "minio", "blobQuota": 0, "minio": {"endpoint": "127.0.0.1:1", "accessKey": "AKIA", "secretKey": "hunter2", "bucket": "content"}});
     for settings in [s3, minio] {
         let settings = Settings::read(&Secret::new(settings)).unwrap();
         let store = Store::open(&settings).await.unwrap().with_retry(hasty());

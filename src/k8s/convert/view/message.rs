@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::content;
 use crate::resources::conditions::{self, reason};
 use crate::resources::{WorkspaceSpec, WorkspaceStatus, names};
 use domain::workspace::{Kind, Phase};
@@ -9,6 +10,15 @@ use domain::workspace::{Kind, Phase};
 /// What went wrong comes first, then what ended it, then what it waits for. A node that does not answer is said instead of
 /// that, and of an end, who holds what is left.
 pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &ObjectMeta) -> String {
+    let message = without_progress(spec, status, meta);
+    // First, because a wait shows the beginning of a message.
+    match content::progress(status).filter(|_| wrong(status).is_none()) {
+        Some(progress) => followed_by(&capitalized(&progress.message), &message),
+        None => message,
+    }
+}
+
+fn without_progress(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &ObjectMeta) -> String {
     let why = wrong(status)
         .or_else(|| ended(spec, status, meta.deletion_timestamp.is_some()))
         .or_else(|| hindered(status))

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use domain::workspace::Kind;
+use domain::workspace::{ContentReports, Kind};
 
 fn seen_of(status: &Value) -> View {
     let workspace: Workspace = serde_json::from_value(json!({
@@ -195,4 +195,55 @@ fn a_workspace_whose_refused_pod_is_made_again_is_pending_and_one_that_is_stoppe
     assert_eq!(phase_with(json!([condition("PodRejected"), condition("StoppedByRequest")])), Phase::Stopping);
     assert_eq!(phase_with(json!([])), Phase::Stopping);
     assert_eq!(phase(None), Phase::Pending);
+}
+
+#[test]
+fn a_long_operation_is_in_the_message_until_it_ends() {
+    let progress = |text: &str| condition("ContentProgress", "True", text);
+    let message = |phase: &str, conditions: &[Value]| {
+        seen_of(&json!({"podStarts": 1, "phase": phase, "conditions": conditions})).message
+    };
+    let restoring = progress("restoring the archive, 1.2 GiB");
+    assert_eq!(
+        message("Initializing", &[restoring.clone()]),
+        "Restoring the archive, 1.2 GiB. Content is being initialized."
+    );
+    let ready = condition("ContentReady", "True", "");
+    assert_eq!(message("Initializing", &[ready.clone(), restoring.clone()]), "Waits for the IDE to answer.");
+    assert_eq!(message("Running", &[ready.clone(), restoring]), "The task runs.");
+    let writing = progress("writing the archive, 7 MiB");
+    let stopped = condition("StoppedByRequest", "True", "30s");
+    let stopping = [ready.clone(), stopped.clone(), writing.clone()];
+    assert_eq!(
+        message("Stopping", &stopping),
+        "Writing the archive, 7 MiB. Stopped on request; its content is being backed up."
+    );
+    let complete = condition("BackupComplete", "True", "stored as x (7 bytes)");
+    let ended = message("Stopping", &[ready.clone(), stopped, writing.clone(), complete]);
+    assert_eq!(ended, "Stopped on request; it is shutting down.");
+    let over = condition("ContentProgress", "False", "");
+    assert_eq!(message("Stopping", &[ready.clone(), over]), "Its content is being backed up.");
+    let failed = condition("Failed", "True", "no space");
+    assert_eq!(message("Stopping", &[ready, writing, failed]), "Failed: no space");
+}
+
+#[test]
+fn the_reports_of_the_node_agent_are_taken_over() {
+    let reports = |conditions: &[Value]| {
+        let status = json!({"podStarts": 1, "phase": "Stopping", "conditions": conditions});
+        seen_of(&status).content.map(|content| *content).unwrap_or_default()
+    };
+    let ready = condition("ContentReady", "True", "");
+    assert_eq!(reports(&[condition("ContentReady", "False", "")]), ContentReports::default());
+    let mut broken = condition("ContentReady", "False", "no such branch");
+    broken["reason"] = json!("InitializationFailure");
+    let initialization = reports(&[broken]).initialization.unwrap();
+    assert_eq!((initialization.succeeded, &*initialization.message), (false, "no such branch"));
+    let complete = condition("BackupComplete", "True", "stored as x (7 bytes)");
+    let backup = reports(&[ready.clone(), complete.clone()]).backup.unwrap();
+    assert_eq!((backup.succeeded, &*backup.message), (true, "stored as x (7 bytes)"));
+    assert_eq!(backup.at.to_string(), "2026-01-01T01:00:00Z");
+    let failed = condition("BackupFailure", "True", "the content stays on node n1 in /w/a");
+    let backup = reports(&[ready, complete, failed]).backup.unwrap();
+    assert_eq!((backup.succeeded, &*backup.message), (false, "the content stays on node n1 in /w/a"));
 }

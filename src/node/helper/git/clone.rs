@@ -70,7 +70,7 @@ fn report(step: &str) {
 }
 
 fn fetch<'a>(depth: Option<&'a str>, rest: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["fetch", "--no-progress"];
+    let mut arguments = vec!["fetch", "--progress"];
     if let Some(depth) = depth {
         arguments.extend([depth, "--no-tags"]);
     }

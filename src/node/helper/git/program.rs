@@ -12,6 +12,8 @@ use content::initializer::scrub::Scrubber;
 use super::super::protocol::{Failure, Repository, one_line};
 use super::super::settings::Settings;
 use super::super::{credentials, root};
+use super::blame::blame;
+use super::progress::{Watcher, is_noise};
 
 /// Bytes of output that are kept for a message: the last ones, and more than the longest secret.
 const TAIL: usize = 64 * 1024;
@@ -30,7 +32,9 @@ const SERVERS: &str = "http:https:ssh:git:ftp:ftps";
 /// No protocol at all; a list must not be empty.
 const NOTHING: &str = "none";
 /// Settings that a repository cannot replace, because arguments come after its own.
-const ALWAYS: [&str; 22] = [
+const ALWAYS: [&str; 25] = [
+    "core.bigFileThreshold=64m",
+    "core.deltaBaseCacheLimit=32m",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.gitProxy=",
@@ -49,6 +53,7 @@ const ALWAYS: [&str; 22] = [
     "http.lowSpeedTime=60",
     "log.showSignature=false",
     "maintenance.auto=false",
+    "pack.threads=2",
     "protocol.allow=user",
     "protocol.ext.allow=never",
     "protocol.file.allow=never",
@@ -269,7 +274,9 @@ impl<'a> Program<'a> {
         }
         let code = status.code().unwrap_or_default();
         let text = tail.text(&self.scrubber);
-        Failure::user(format!("git {name} failed with exit code {code}: {}", one_line(&text)))
+        let (fault, why) = blame(&text);
+        let message = format!("{why}git {name} failed with exit code {code}: {}", one_line(&text));
+        Failure { fault, message }
     }
 }
 
@@ -306,8 +313,11 @@ impl Tail {
     fn read(mut stream: impl Read) -> Self {
         let mut tail = Self::default();
         let mut buffer = [0; 8192];
+        let mut watcher = Watcher::default();
         while let Ok(read @ 1..) = stream.read(&mut buffer) {
-            tail.bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            let read = buffer.get(..read).unwrap_or_default();
+            watcher.take(read);
+            tail.bytes.extend_from_slice(read);
             if tail.bytes.len() > 2 * TAIL {
                 tail.bytes.drain(..tail.bytes.len() - TAIL);
                 tail.is_cut = true;
@@ -324,8 +334,8 @@ impl Tail {
         let whole: String = text.chars().skip(hidden).collect();
         let scrubbed = scrubber.scrub(&whole);
         // Progress overwrites its line.
-        let lines: Vec<&str> =
-            scrubbed.lines().filter_map(|line| line.trim_end().rsplit('\r').next()).collect();
+        let lines = scrubbed.lines().filter_map(|line| line.trim_end().rsplit('\r').next());
+        let lines: Vec<&str> = lines.filter(|line| !is_noise(line)).collect();
         lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
     }
 }

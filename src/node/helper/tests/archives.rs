@@ -29,6 +29,10 @@ impl Archives for Probes {
             }
             "echo" => echo(io).map_err(|message| Unable { fault: Fault::Platform, message }),
             "exit" => std::process::exit(3),
+            "take" => {
+                let bytes = vec![7_u8; usize::try_from(request["bytes"].as_u64().unwrap()).unwrap()];
+                Ok(json!({ "taken": bytes.iter().filter(|byte| **byte == 7).count() }))
+            }
             "panic" => panic!("planted panic"),
             "hang" => {
                 let _ = Command::new("/usr/bin/sleep").arg0(text("name")).arg("1000").spawn();
@@ -70,6 +74,7 @@ fn look(file: &str) -> Value {
         "effective": of_status("CapEff:"),
         "bounding": of_status("CapBnd:"),
         "no_new_privileges": of_status("NoNewPrivs:"),
+        "oom_score": fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim(),
         "mounts": fs::read_to_string("/proc/self/mountinfo").unwrap(),
     })
 }

@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use content::initializer::Fault;
 use node::helper::{Error, Operation, Outcome};
 use proto::contentservice::FileDownloadInitializer;
 use proto::contentservice::file_download_initializer::FileInfo;
@@ -26,6 +27,8 @@ fn server() -> String {
                 "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/planted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
             } else if text.starts_with("GET /missing") {
                 "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+            } else if text.starts_with("GET /broken") {
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
             } else {
                 format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{TEXT}",
@@ -74,6 +77,9 @@ pub async fn wrong_digests_sizes_and_addresses_are_refused() {
         error.to_string(),
         format!("{field}.url cannot be downloaded: the server answered 404 Not Found")
     );
+    assert_eq!(error.fault(), Fault::User);
+    let error = download(&stage, &format!("{url}/broken"), "x", "").await.unwrap_err();
+    assert!(error.to_string().contains("503") && error.fault() == Fault::Platform, "{error}");
     for (url, words) in [
         ("http://169.254.169.254/latest", "link-local"),
         ("http://[::ffff:169.254.169.254]/latest", "link-local"),

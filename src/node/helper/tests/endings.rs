@@ -124,6 +124,22 @@ pub async fn a_helper_that_exits_or_panics_is_lost_with_its_last_words() {
     assert!(left_over().is_empty(), "{:?}", left_over());
 }
 
+pub async fn a_helper_that_takes_too_much_memory_ends_and_says_so() {
+    let mut stage = Stage::new();
+    stage.settings.limits.own = 64 << 20;
+    let take = |bytes: u64| Operation::Archive { request: json!({ "do": "take", "bytes": bytes }) };
+    stage.run(take(16 << 20)).await.unwrap();
+    let error = stage.run(take(128 << 20)).await.unwrap_err();
+    assert_eq!(error.to_string(), "archive work needs more memory than the 64 MiB that a helper may have");
+    assert_eq!(error.fault(), Fault::Platform);
+    // The limit of git is that of git's processes.
+    let git = GitInitializer { remote_uri: "http://127.0.0.1:9/a.git".to_owned(), ..Default::default() };
+    let plan = plan(Spec::Git(git));
+    stage.settings.limits.git = 1 << 20;
+    let error = stage.run(Operation::clone_of(plan.repositories().next().unwrap())).await.unwrap_err();
+    assert!(!error.to_string().contains("onnect"), "git ran within 1 MiB: {error}");
+}
+
 pub async fn what_cannot_start_says_why() {
     let mut stage = Stage::new();
     stage.settings.scratch = "/no/such/folder".into();

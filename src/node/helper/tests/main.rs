@@ -25,13 +25,14 @@ mod endings;
 mod git_server;
 mod hostile;
 mod isolation;
+mod memory;
 mod operations;
 mod prebuilds;
 mod repositories;
 mod stage;
 mod status;
 
-use operations::{backups, faults, housekeeping, initializers, kills, storage};
+use operations::{backups, deadly, faults, housekeeping, initializers, kills, storage};
 
 type Test = (&'static str, fn() -> LocalBoxFuture<'static, ()>);
 
@@ -52,6 +53,11 @@ fn main() -> ExitCode {
     {
         return endings::agent(folder);
     }
+    if let [first, root, store, id] = &arguments[..]
+        && first == deadly::AGENT
+    {
+        return deadly::agent(root, store, id);
+    }
     let all: &[Test] = &tests![
         archives::bytes_go_in_and_out_while_progress_is_reported,
         downloads::files_arrive_with_their_digest_and_the_owner_of_the_workspace,
@@ -61,12 +67,14 @@ fn main() -> ExitCode {
         endings::dropping_a_helper_kills_it,
         endings::a_helper_dies_with_its_agent,
         endings::a_helper_that_exits_or_panics_is_lost_with_its_last_words,
+        endings::a_helper_that_takes_too_much_memory_ends_and_says_so,
         endings::what_cannot_start_says_why,
         hostile::repositories_run_nothing,
         hostile::settings_of_a_request_run_nothing,
         isolation::the_helper_sees_nothing_but_its_root_and_the_workspace,
         isolation::the_helper_has_no_capabilities_outside_and_few_inside,
         isolation::archive_work_has_no_network,
+        memory::an_operation_takes_128_mib_at_most_however_many_files_there_are,
         backups::what_was_backed_up_comes_back_on_another_node_entry_by_entry,
         backups::content_that_did_not_change_is_not_stored_again,
         backups::a_head_of_another_instance_is_never_taken_for_the_own_backup,
@@ -76,6 +84,8 @@ fn main() -> ExitCode {
         backups::a_refused_pod_is_wiped_and_begins_anew_and_an_aborted_workspace_leaves_nothing,
         backups::superseded_backups_are_pruned_and_the_newest_one_stays,
         backups::the_folder_of_a_container_that_was_killed_is_backed_up_and_never_taken_for_its_backup,
+        deadly::an_operation_that_kills_its_agent_each_time_is_given_up,
+        faults::a_backup_finds_its_place_if_the_heads_could_not_be_listed_when_its_content_was_made,
         faults::a_folder_without_a_usable_state_file_replaces_no_backup_and_stays,
         faults::content_is_backed_up_after_the_controller_gave_up_and_after_the_resource_is_gone,
         faults::a_full_disk_is_reported_and_costs_neither_a_backup_nor_other_workspaces,

@@ -17,7 +17,7 @@ use crate::operations::context::Context;
 use crate::operations::error::Failure;
 use crate::operations::exchange::{NoFrames, Worker};
 use crate::operations::folders;
-use crate::operations::subject::{Subject, prebuild_key};
+use crate::operations::subject::{Subject, backup_id, prebuild_key};
 use crate::operations::upload::Sending;
 use crate::operations::volumes;
 use crate::state::{Base, Done, PendingBackup, Stage, State, unless_missing};
@@ -48,6 +48,7 @@ pub(super) async fn make(
         state.stage = Stage::BackingUp(Box::new(pending.clone()));
         context.disk.write(state).await?;
     }
+    find_place(context, subject, state, pending).await?;
     let previous = state.content.as_ref().and_then(|content| content.newest);
     let base = state.content.as_ref().and_then(|content| content.base.clone());
     let done = match context.settings.format {
@@ -55,6 +56,26 @@ pub(super) async fn make(
         Format::Tar => try_.full_tar(base).await?,
     };
     Ok(Done { git: pending.git.clone(), at_rest: !pending.restless, ..done })
+}
+
+/// The id of the backup, if the newest head was not known when the content was made: nothing has it yet. Heads that were written
+/// later are of instances that began later.
+async fn find_place(
+    context: &Context,
+    subject: &Subject,
+    state: &mut State,
+    pending: &mut PendingBackup,
+) -> Result<(), Failure> {
+    let Some(content) = &mut state.content else { return Ok(()) };
+    let Some(made) = content.unlisted.filter(|_| context.settings.format == Format::Zst) else {
+        return Ok(());
+    };
+    content.newest = context.store.newest_head_at(&subject.keys(), made).await?;
+    content.unlisted = None;
+    pending.id = backup_id(&subject.origin, content.newest);
+    state.stage = Stage::BackingUp(Box::new(pending.clone()));
+    context.disk.write(state).await?;
+    Ok(())
 }
 
 /// The folder must be there.

@@ -2,8 +2,9 @@
 
 use content::initializer::scrub::Scrubber;
 use content::initializer::{Fault, Git, Plan, Prebuild, Step, parse};
-use content::store::BackupId;
+use content::store::Format;
 use domain::workspace::Kind;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -77,10 +78,10 @@ impl Filling<'_> {
             let size = self.content.metrics.iter().fold(0_u64, |sum, metric| sum.saturating_add(metric.size));
             self.measure("composite", begun, size);
         }
-        self.content.newest = match self.content.base {
-            Some(Base::Head(id)) => Some(id),
-            Some(Base::FullTar { .. }) | None => self.newest().await,
-        };
+        match self.content.base {
+            Some(Base::Head(id)) => self.content.newest = Some(id),
+            Some(Base::FullTar { .. }) | None => self.find_newest().await,
+        }
         Ok(self.content)
     }
 
@@ -230,16 +231,16 @@ impl Filling<'_> {
     }
 
     /// The newest head, of a workspace that will be backed up.
-    async fn newest(&self) -> Option<BackupId> {
-        if self.subject.origin.kind != Kind::Regular {
-            return None;
+    async fn find_newest(&mut self) {
+        if self.subject.origin.kind != Kind::Regular || self.context.settings.format != Format::Zst {
+            return;
         }
         match self.context.store.list_heads(&self.subject.keys()).await {
-            Ok(heads) => heads.last().copied(),
+            Ok(heads) => self.content.newest = heads.last().copied(),
             Err(error) => {
                 let instance = &self.subject.origin.instance;
-                tracing::warn!(%instance, %error, "the heads of the workspace cannot be listed");
-                None
+                tracing::warn!(%instance, %error, "the heads of the workspace cannot be listed; its backup does that");
+                self.content.unlisted = Some(Timestamp::now());
             }
         }
     }

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use content::store::{Format, RetryPolicy, Store};
 use domain::workspace::Phase;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY};
@@ -34,6 +35,8 @@ enum Fault {
     Full,
     /// So many writes fail, each after 200 ms.
     Late(usize),
+    /// Nothing can be listed.
+    Unlisted,
     /// The object is shorter than what was sent, and the answer says that all is well.
     Truncated,
 }
@@ -57,7 +60,7 @@ impl ObjectStore for Faulty {
         let fault = *self.fault.lock();
         let payload = match fault {
             _ if !path.as_ref().contains("/archives/") => payload,
-            Fault::None => payload,
+            Fault::None | Fault::Unlisted => payload,
             Fault::Denied => {
                 return Err(Error::PermissionDenied { path: path.to_string(), source: "403".into() });
             }
@@ -96,6 +99,10 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if *self.fault.lock() == Fault::Unlisted {
+            let error = Error::Generic { store: "faulty", source: "no answer".into() };
+            return futures::stream::once(async { Err(error) }).boxed();
+        }
         self.inner.list(prefix)
     }
 
@@ -265,4 +272,33 @@ pub async fn a_full_disk_is_reported_and_costs_neither_a_backup_nor_other_worksp
     assert!(complete.is_some(), "{:?}", condition(&other, BACKUP_FAILURE));
     large.start("ws-4", backup()).await;
     assert_eq!(std::fs::metadata(large.path("ws-4/file")).unwrap().len(), size);
+}
+
+/// Its own number would be below that of the head, which was written by an instance of a later generation.
+pub async fn a_backup_finds_its_place_if_the_heads_could_not_be_listed_when_its_content_was_made() {
+    let (scene, store) = faulty().await;
+    let mut moved = super::scene::workspace("ws-1", empty());
+    moved.metadata.annotations =
+        Some([(k8s::resources::names::GENERATION.to_owned(), "7".to_owned())].into());
+    scene.drive(&mut moved).await;
+    scene.write("ws-1/file", "old");
+    scene.stop(&mut moved).await;
+    *store.fault.lock() = Fault::Unlisted;
+    let mut next = scene.start("ws-2", empty()).await;
+    assert!(scene.read(".spaceport/state/ws-2.json").contains("unlisted"));
+    scene.write("ws-2/file", "new");
+    // As long as nothing can be listed, the content waits.
+    stopping(&mut next);
+    let (progress, _) = tokio::sync::watch::channel(Progress::default());
+    let tried = scene.operations().run(Operation::BackUp, &next, &progress).await.unwrap();
+    assert_eq!(tried, None);
+    assert_eq!(scene.read("ws-2/file"), "new");
+    *store.fault.lock() = Fault::None;
+    scene.drive(&mut next).await;
+    assert!(condition(&next, BACKUP_COMPLETE).is_some(), "{:?}", condition(&next, BACKUP_FAILURE));
+    let heads = scene.store.list_heads(&Scene::keys()).await.unwrap();
+    assert_eq!(heads.iter().map(|head| head.generation).collect::<Vec<_>>(), [7, 7]);
+    scene.operations().free(u64::MAX).await.unwrap();
+    scene.start("ws-3", backup()).await;
+    assert_eq!(scene.read("ws-3/file"), "new");
 }

@@ -24,7 +24,10 @@ pub async fn only_what_is_proven_or_nobodys_is_removed() {
     scene.start("ws-4", empty()).await;
     scene.write("ws-5/file", "of nobody known");
     fs::create_dir(scene.path("ws-6")).unwrap();
-    fs::create_dir(scene.path("ws-4-daemon")).unwrap();
+    for daemon in ["ws-1-daemon", "ws-3-daemon", "ws-4-daemon", "ws-9-daemon"] {
+        fs::create_dir(scene.path(daemon)).unwrap();
+        fs::write(scene.path(daemon).join("of the agent"), "x").unwrap();
+    }
     fs::write(scene.path(".spaceport/state/ws-7.json"), "broken").unwrap();
     let known = BTreeSet::from(["ws-4".parse().unwrap()]);
     let soon = scene.operations().housekeep(&known, Timestamp::now()).await.unwrap();
@@ -43,7 +46,10 @@ pub async fn only_what_is_proven_or_nobodys_is_removed() {
         (".spaceport/state/ws-3.json", true),
         (".spaceport/state/ws-4.json", true),
         (".spaceport/state/ws-7.json", true),
+        ("ws-1-daemon", false),
+        ("ws-3-daemon", true),
         ("ws-4-daemon", true),
+        ("ws-9-daemon", false),
         ("ws-6", false),
         (".spaceport/kept/jane/ws/file", true),
     ] {

@@ -6,7 +6,9 @@ use std::net::TcpListener;
 
 use domain::workspace::Kind;
 use jiff::SignedDuration;
-use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, POD_REJECTED, STATE_WIPED};
+use k8s::resources::conditions::{
+    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, POD_REJECTED, STATE_WIPED,
+};
 use node::decide::Operation;
 use proto::contentservice::file_download_initializer::FileInfo;
 use proto::contentservice::workspace_initializer::Spec;
@@ -143,6 +145,16 @@ pub async fn content_without_a_state_file_is_set_aside_and_a_broken_one_changes_
     assert_eq!(scene.drive(&mut broken).await, []);
     assert!(condition(&broken, CONTENT_READY).unwrap().message.contains("ws-2.json"));
     assert_eq!(scene.read("ws-2/found"), "x");
+    // Nobody knows whose content an aborted workspace without a state file would lose.
+    for (number, condition) in [(4, ABORTED), (5, POD_REJECTED)] {
+        let id = format!("ws-{number}");
+        scene.write(&format!("{id}/found"), "x");
+        let mut unwanted = workspace(&id, empty());
+        set(&mut unwanted, condition, true, "");
+        assert_eq!(scene.stop(&mut unwanted).await, [Operation::Wipe]);
+        assert!(!scene.path(&format!("{id}/found")).exists());
+        assert_eq!(scene.read(&format!(".spaceport/aside/{id}.0/found")), "x");
+    }
     let mut daemon = workspace("ws-3-daemon", empty());
     assert_eq!(scene.drive(&mut daemon).await, []);
     assert!(condition(&daemon, CONTENT_READY).unwrap().message.contains("-daemon"));

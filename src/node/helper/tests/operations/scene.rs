@@ -68,29 +68,20 @@ impl Scene {
 
     /// Where the storage of workspaces is limited.
     pub async fn limited(root: tempfile::TempDir, store: Store, format: Format, quota: Backend) -> Self {
-        let settings = Settings {
-            host_path: root.path().to_owned(),
-            node: NODE.to_owned(),
-            quota,
-            format,
-            excludes: Excludes { all: vec!["*.excluded".to_owned()], ..Excludes::default() },
-            deadlines: Deadlines::default(),
-            retry: Retry {
-                first: Duration::from_millis(10),
-                most: Duration::from_millis(20),
-                give_up: Duration::from_millis(300),
-            },
-            pruning: PrunePolicy { keep: 10, age: Duration::from_hours(1) },
-        };
+        let settings = Settings { quota, ..settings(root.path(), format) };
         let operations = open(&settings, &store).await;
         Self { root, settings, store, running: Some(operations) }
     }
 
     /// As after a restart of the agent.
     pub async fn restart(&mut self) {
-        // Its lock ends with it.
-        drop(self.running.take());
+        self.stop_agent();
         self.running = Some(open(&self.settings, &self.store).await);
+    }
+
+    /// Its lock ends with it.
+    pub fn stop_agent(&mut self) {
+        drop(self.running.take());
     }
 
     pub fn operations(&self) -> &Operations {
@@ -124,7 +115,7 @@ impl Scene {
                     tokio::time::sleep(wait.unsigned_abs().min(Duration::from_secs(5))).await;
                 }
                 Next::Write(report) => apply(workspace, *report),
-                Next::ForceKill => panic!("nothing is to be killed"),
+                Next::ForceKill | Next::AskPod => panic!("there is no pod"),
                 Next::Run(operation) => {
                     ran.push(operation);
                     let (progress, _) = watch::channel(Progress::default());
@@ -177,7 +168,24 @@ impl Scene {
     }
 }
 
-async fn open(settings: &Settings, store: &Store) -> Operations {
+pub fn settings(root: &Path, format: Format) -> Settings {
+    Settings {
+        host_path: root.to_owned(),
+        node: NODE.to_owned(),
+        quota: Backend::None,
+        format,
+        excludes: Excludes { all: vec!["*.excluded".to_owned()], ..Excludes::default() },
+        deadlines: Deadlines::default(),
+        retry: Retry {
+            first: Duration::from_millis(10),
+            most: Duration::from_millis(20),
+            give_up: Duration::from_millis(300),
+        },
+        pruning: PrunePolicy { keep: 10, age: Duration::from_hours(1) },
+    }
+}
+
+pub async fn open(settings: &Settings, store: &Store) -> Operations {
     let secrets = Arc::new(Tokens(BTreeMap::from([("initializer.git".to_owned(), "s3cr3t".to_owned())])));
     let open = || {
         let helper = Helper::new(HelperSettings::default());

@@ -1,5 +1,5 @@
 //! `make demo`: the main job on real parts: three clusters, two managers, a dozen workspaces, a cordon, a killed
-//! leader.
+//! leader. Where this machine can have real nodes, also a file that a user changes, and that comes back on another cluster.
 //!
 //! Everything goes through the command line, as an admin and a user would do it. Each step checks its result: `--once`
 //! succeeds only if every step did.
@@ -12,10 +12,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use e2e::harness::node_agent::Pace;
+use e2e::harness::real_node::manager_settings;
 use e2e::harness::spaceport::{Installation, Output, Replica, prepare_member, program};
 use e2e::harness::{Fleet, FleetOptions, NodeAgent};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
+
+mod content;
+
+use content::Content;
 
 const REGIONS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
 const WORKSPACES: usize = 12;
@@ -45,10 +50,12 @@ fn main() -> ExitCode {
 
 /// The running parts of the demo.
 struct Stage {
-    fleet: Fleet,
     installation: Installation,
     replicas: Vec<Replica>,
     _agents: Vec<NodeAgent>,
+    // Dropped before the machines that its agents run on.
+    content: Option<Content>,
+    fleet: Fleet,
 }
 
 async fn demo(once: bool) -> Result<()> {
@@ -59,6 +66,9 @@ async fn demo(once: bool) -> Result<()> {
     cordon(&stage).await?;
     lose_the_leader(&mut stage).await?;
     stop_some(&stage).await?;
+    if let Some(content) = &stage.content {
+        content::show(&stage, content).await?;
+    }
     title("The fleet now");
     stage.cli(&["cluster", "list"]).await?;
     stage.cli(&["workspace", "list"]).await?;
@@ -76,10 +86,15 @@ async fn set_up() -> Result<Stage> {
     for (cluster, (name, region)) in options.clusters.iter_mut().zip(REGIONS) {
         (cluster.name, cluster.region) = (name.to_owned(), region.to_owned());
     }
+    let with_content = content::is_possible();
+    if with_content {
+        options.clusters.extend(FleetOptions::of_real_nodes(&content::CLUSTERS).clusters);
+    }
     let fleet = Fleet::boot(options).await?;
     let mut agents = Vec::new();
-    let installation = Installation::new(fleet.assets(), &fleet.dir().join("spaceport"), fleet.etcd())?;
-    for cluster in fleet.clusters() {
+    let mut installation = Installation::new(fleet.assets(), &fleet.dir().join("spaceport"), fleet.etcd())?;
+    installation.overrides = manager_settings();
+    for cluster in fleet.clusters().iter().take(REGIONS.len()) {
         let kubeconfig = prepare_member(cluster).await?;
         installation.cluster_file(cluster.name(), cluster.region(), &kubeconfig)?;
         agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
@@ -89,13 +104,14 @@ async fn set_up() -> Result<Stage> {
         replicas.push(installation.start(name).await?);
         println!("{name} is ready");
     }
-    Ok(Stage { fleet, installation, replicas, _agents: agents })
+    let content = if with_content { Some(Content::set_up(&fleet, &installation).await?) } else { None };
+    Ok(Stage { installation, replicas, _agents: agents, content, fleet })
 }
 
 async fn register(stage: &Stage) -> Result<()> {
     title("Registering the clusters");
-    for cluster in stage.fleet.clusters() {
-        let file = stage.file_of(cluster.name());
+    for (name, _) in REGIONS {
+        let file = stage.file_of(name);
         stage.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
     }
     let available = || async {
@@ -263,6 +279,9 @@ impl Stage {
         println!("  spaceport workspace start --image demo:1 --region europe --wait");
         println!("  spaceport workspace watch");
         println!("  spaceport cluster cordon us-1");
+        if let Some(content) = &self.content {
+            content::invite(content);
+        }
         println!(
             "\nThe cluster file of {}, and kubectl with the kubeconfig of each cluster:\n",
             REGIONS[0].0
@@ -288,6 +307,8 @@ fn title(text: &str) {
 fn command(args: &[&str]) -> String {
     let (mut text, mut column) = ("$ spaceport".to_owned(), "$ spaceport".len());
     for arg in args {
+        let quoted = if arg.contains([' ', '>']) { format!("'{arg}'") } else { (*arg).to_owned() };
+        let arg = quoted.as_str();
         if column + 1 + arg.len() > LINE {
             text.push_str(" \\\n   ");
             column = 3;

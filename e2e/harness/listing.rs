@@ -33,6 +33,11 @@ impl Listing {
         self.0.len()
     }
 
+    /// Quoted names of all entries, in order. The root is `"."`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Fails with the first differences.
     pub fn is(&self, wanted: &Self) -> Result<()> {
         let names = self.0.keys().chain(wanted.0.keys()).collect::<std::collections::BTreeSet<_>>();

@@ -1,0 +1,206 @@
+//! What a run left in the bucket and on the nodes: every object is accounted for, and nothing is on a disk that nobody needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::ground::BUCKET;
+use super::ledger::Taken;
+
+/// Objects of a bucket: key, size, and of heads their content.
+#[derive(Debug, Default)]
+pub struct Objects(pub BTreeMap<String, (u64, Option<Value>)>);
+
+impl Objects {
+    /// Of the folder of a bucket.
+    pub fn read(bucket: &Path) -> Result<Self> {
+        let mut objects = Self::default();
+        objects.folder(bucket, bucket)?;
+        Ok(objects)
+    }
+
+    fn folder(&mut self, bucket: &Path, folder: &Path) -> Result<()> {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let path = entry?.path();
+            let key = path.strip_prefix(bucket)?.to_string_lossy().into_owned();
+            // The server's own: uploads that are not complete.
+            if key.starts_with(".sgwtmp") {
+                continue;
+            }
+            if path.is_dir() {
+                self.folder(bucket, &path)?;
+                continue;
+            }
+            let head = key.contains("/heads/").then(|| fs::read(&path)).transpose()?;
+            let head = head.and_then(|text| serde_json::from_slice(&text).ok());
+            self.0.insert(key, (fs::metadata(&path)?.len(), head));
+        }
+        Ok(())
+    }
+
+    /// Objects that nothing names, and names of what is not there.
+    pub fn unaccounted(&self, snapshots: &BTreeMap<String, Taken>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut named = BTreeSet::new();
+        for (key, (_, head)) in self.0.iter().filter(|(key, _)| key.contains("/heads/")) {
+            let owner = key.split('/').next().unwrap_or_default();
+            let Some(head) = head else {
+                problems.push(format!("head {key} cannot be read"));
+                continue;
+            };
+            let archive = format!("{owner}/{}", head["archive"].as_str().unwrap_or_default());
+            match self.0.get(&archive) {
+                None => problems.push(format!("head {key} names {archive}, which is not there")),
+                Some((size, _)) if head["size"] != *size => {
+                    problems
+                        .push(format!("head {key} says {} bytes of {archive}, it has {size}", head["size"]));
+                }
+                Some(_) => {}
+            }
+            named.insert(archive);
+        }
+        for (url, taken) in snapshots {
+            let key = url.split('@').next().unwrap_or_default();
+            if taken.is_complete && !self.0.contains_key(key) {
+                problems.push(format!("snapshot {url} is complete and not there"));
+            }
+            named.insert(key.to_owned());
+        }
+        let unknown = self.0.keys().filter(|key| !key.contains("/heads/") && !named.contains(*key));
+        problems.extend(unknown.map(|key| format!("nothing names object {key}")));
+        problems
+    }
+}
+
+/// Uploads in parts that were neither completed nor aborted: their folders and whether they have parts.
+pub fn open_uploads(bucket: &Path) -> Vec<(String, bool)> {
+    let folders = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let objects = folders(&bucket.join(".sgwtmp/multipart"));
+    let uploads = objects.iter().flat_map(|object| folders(object));
+    uploads
+        .map(|upload| {
+            let has_parts = fs::read_dir(&upload).into_iter().flatten().flatten().next().is_some();
+            (upload.display().to_string(), has_parts)
+        })
+        .collect()
+}
+
+/// Sets the time of everything directly in a folder back, as housekeeping spares what is young.
+pub fn age(folder: &Path) -> Result<()> {
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = fs::File::open(entry.path())?;
+        file.set_modified(long_ago).with_context(|| format!("{}", entry.path().display()))?;
+    }
+    Ok(())
+}
+
+/// What is in the folder of the workspaces of a node, once nothing runs there, beyond what belongs there: the kept folder of each
+/// workspace with its record, and the agent's lock and reserve.
+pub fn on_disk(root: &Path) -> Vec<String> {
+    let names = |below: &str| {
+        let entries = fs::read_dir(root.join(below)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let mut left = Vec::new();
+    for name in names("") {
+        if name != ".spaceport" {
+            left.push(name);
+        }
+    }
+    for name in names(".spaceport") {
+        if !["state", "kept", "trash", "aside", "lock", "reserve"].contains(&name.as_str()) {
+            left.push(format!(".spaceport/{name}"));
+        }
+    }
+    for name in names(".spaceport/state").into_iter().filter(|name| name != "kept" && name != "snapshots") {
+        left.push(format!(".spaceport/state/{name}"));
+    }
+    for folder in [".spaceport/state/snapshots", ".spaceport/trash", ".spaceport/aside"] {
+        left.extend(names(folder).iter().map(|name| format!("{folder}/{name}")));
+    }
+    for owner in names(".spaceport/kept") {
+        for workspace in names(&format!(".spaceport/kept/{owner}")) {
+            if !root.join(format!(".spaceport/state/kept/{owner}/{workspace}.json")).exists() {
+                left.push(format!(".spaceport/kept/{owner}/{workspace} without a record"));
+            }
+        }
+    }
+    left
+}
+
+/// Fails with everything of a list.
+pub fn nothing(what: &str, list: &[String]) -> Result<()> {
+    ensure!(list.is_empty(), "{what}: {}", list.join("; "));
+    Ok(())
+}
+
+/// The folder of the bucket.
+pub fn bucket(server: &crate::harness::S3Server) -> std::path::PathBuf {
+    server.object(BUCKET, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::harness::Listing;
+
+    fn objects(list: &[(&str, Option<Value>)]) -> Objects {
+        Objects(list.iter().map(|(key, head)| ((*key).to_owned(), (4, head.clone()))).collect())
+    }
+
+    fn snapshot(url: &str, is_complete: bool) -> BTreeMap<String, Taken> {
+        let taken = Taken { content: Listing::read(""), is_complete, is_restored: false };
+        BTreeMap::from([(url.to_owned(), taken)])
+    }
+
+    #[test]
+    fn every_object_has_a_name_and_every_name_an_object() {
+        let head = |size| Some(json!({ "archive": "workspaces/w/archives/1", "size": size }));
+        let (archive, named) = (("u/workspaces/w/archives/1", None), "u/workspaces/w/heads/1");
+        let none = BTreeMap::new();
+        assert!(objects(&[archive.clone(), (named, head(4))]).unaccounted(&none).is_empty());
+        for bad in [
+            vec![archive.clone()],
+            vec![(named, head(4))],
+            vec![archive.clone(), (named, head(5))],
+            vec![archive.clone(), (named, None)],
+            vec![("u/workspaces/w/snapshot-1.tar.zst", None)],
+            vec![("u/other", None)],
+        ] {
+            assert!(!objects(&bad).unaccounted(&none).is_empty(), "{bad:?}");
+        }
+        let key = "u/workspaces/w/snapshot-1.tar.zst";
+        let url = format!("{key}@content");
+        assert!(objects(&[(key, None)]).unaccounted(&snapshot(&url, false)).is_empty());
+        assert!(objects(&[]).unaccounted(&snapshot(&url, false)).is_empty());
+        assert_eq!(objects(&[]).unaccounted(&snapshot(&url, true)).len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_belong_on_a_disk_is_listed() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        for fine in ["lock", "reserve", "state/kept/u/w.json", "kept/u/w/file"] {
+            make(&format!(".spaceport/{fine}"));
+        }
+        assert!(on_disk(root.path()).is_empty());
+        for bad in ["w-1/file", ".spaceport/state/w-1.json", ".spaceport/trash/x", ".spaceport/kept/u/v/file"]
+        {
+            make(bad);
+        }
+        assert_eq!(on_disk(root.path()).len(), 4);
+    }
+}
