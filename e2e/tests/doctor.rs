@@ -3,11 +3,12 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::story::{Story, request, run, story};
@@ -79,6 +80,60 @@ fn doctor_passes_a_good_cluster_and_names_the_problems_of_others() -> Result<()>
         ensure!(code == 1 && outcome(&checks, "login") == "FAILED", "{checks:?}");
         let unknown = story.cli(&["cluster", "doctor", "nobody"]).await?;
         ensure!(unknown.code == 1 && unknown.stderr.contains("NOT_FOUND"), "{}", unknown.stderr);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_namespace_of_two_node_agents_is_refused_and_nodes_without_a_ready_agent_are_named() -> Result<()> {
+    story("doctor-agents", 1, &["eu-1"], async |story| {
+        let client = story.cluster("eu-1")?.client();
+        let sets = Api::<DaemonSet>::namespaced(client.clone(), &story.namespace);
+        let set = |name: &str, label: &str, value: &str| {
+            let labels = json!({ "app": name });
+            serde_json::from_value::<DaemonSet>(json!({
+                "metadata": { "name": name, "labels": { label: value }, "annotations": { "spaceport.dev/serves": story.namespace } },
+                "spec": {
+                    "selector": { "matchLabels": labels },
+                    "template": {
+                        "metadata": { "labels": labels },
+                        "spec": { "containers": [{ "name": name, "image": "none" }] },
+                    },
+                },
+            }))
+        };
+        let check = async || {
+            let output = story.cli(&["cluster", "doctor", "-o", "json", "eu-1"]).await?;
+            let checks: Vec<Value> = serde_json::from_str(&output.stdout)?;
+            let found =
+                checks.into_iter().find(|check| check["name"] == "node-agent").context("no such check")?;
+            Ok::<_, anyhow::Error>((found["outcome"].clone(), found["detail"].to_string()))
+        };
+        ensure!(check().await?.0 == "OK", "{:?}", check().await?);
+        let ours = set("spaceport-node", "spaceport.dev/node-agent", "true")?;
+        sets.create(&PostParams::default(), &ours).await?;
+        // Nobody runs DaemonSets in this cluster, so it is as if every agent had been killed.
+        let label = format!("gitpod.io/ws-daemon_ready_ns_{}", story.namespace);
+        let nodes = Api::<Node>::all(client);
+        let node =
+            nodes.list(&ListParams::default().limit(1)).await?.items.pop().context("no node")?.name_any();
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { label.as_str(): "true" } } }));
+        nodes.patch(&node, &PatchParams::default(), &patch).await?;
+        let (outcome, detail) = check().await?;
+        ensure!(
+            outcome == "WARNING" && detail.contains(&node) && detail.contains(&label),
+            "{outcome} {detail}"
+        );
+        sets.create(&PostParams::default(), &set("ws-daemon", "component", "ws-daemon")?).await?;
+        let (outcome, detail) = check().await?;
+        ensure!(
+            outcome == "FAILED" && detail.contains("two node agents serve namespace"),
+            "{outcome} {detail}"
+        );
+        for name in ["spaceport-node", "ws-daemon"] {
+            sets.delete(name, &DeleteParams::default()).await?;
+        }
+        ensure!(check().await?.0 == "OK", "{:?}", check().await?);
         Ok(())
     })
 }

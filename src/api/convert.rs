@@ -7,8 +7,8 @@ use prost::Message as _;
 
 use domain::ended::Ended;
 use domain::workspace::{
-    Access, ClassView, Conditions, ContentReport, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
-    Phase, Port, Protocol, View,
+    Access, ClassView, Conditions, ContentReport, GitStatus, ImageMetrics, InitializerMetric,
+    InitializerMetrics, Kind, Phase, Port, Protocol, View,
 };
 use federation::stored::Entry;
 use federation::stored::backups::Backup;

@@ -147,7 +147,8 @@ mod tests {
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-        let theirs = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
+        let theirs =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
         let before = tcgetattr(&theirs).unwrap();
         let modes = before.local_modes;
         assert!(modes.contains(LocalModes::ECHO | LocalModes::ISIG));

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-pub use checks::{CheckView, InstalledView};
 pub use backup::{BackupView, BackupsView, NewestBackup};
+pub use checks::{CheckView, InstalledView};
 pub use cluster::ClusterView;
 pub use content::ContentView;
 pub use diff::DiffView;

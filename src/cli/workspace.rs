@@ -8,9 +8,11 @@ use super::terminal::Terminal;
 use domain::names::WorkspaceId;
 
 mod backups;
+mod copy;
 mod describe;
 mod explain;
 mod filter;
+mod forward;
 mod holders;
 mod list;
 mod logs;
@@ -57,6 +59,10 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Run a shell or a command in a workspace
     Shell(shell::ShellArgs),
+    /// Forward local ports to ports in a workspace
+    Forward(forward::ForwardArgs),
+    /// Copy files and folders to or from a workspace
+    Cp(copy::CopyArgs),
     /// Take a snapshot of a running workspace
     Snapshot(snapshot::SnapshotArgs),
     /// Set the timeouts of a workspace
@@ -86,6 +92,8 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
         Verb::Watch(args) => watch::run(&client, connection, args, terminal).await,
         Verb::Logs(args) => logs::run(&client, connection, args, terminal).await,
         Verb::Shell(args) => shell::run(&client, args).await,
+        Verb::Forward(args) => forward::run(&client, connection, args, terminal).await,
+        Verb::Cp(args) => copy::run(&client, args, terminal).await,
         Verb::Snapshot(args) => snapshot::run(&client, connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, connection, verb, terminal).await,

@@ -35,7 +35,11 @@ pub fn bytes(bytes: u64) -> String {
         }
         (tenths, unit) = (tenths / 1024, larger);
     }
-    if tenths < 1000 { format!("{}.{} {unit}", tenths / 10, tenths % 10) } else { format!("{} {unit}", tenths / 10) }
+    if tenths < 1000 {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {unit}", tenths / 10)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod housekeeping;
 mod images;
 mod label;
 mod metrics;
+mod operating;
 mod progress;
 mod quota;
 mod secrets;

@@ -7,6 +7,8 @@ use super::super::rng::Rng;
 
 /// Where a container notes what was done: memory, and no content.
 const NOTES: &str = "/dev/shm";
+/// Last line of the output.
+const END: &str = "that is all";
 const NAMES: [&str; 8] = ["a", "b b", "-c", "d.txt", "new\\nline", "e", "ü", "f/g"];
 
 /// A script, and what it leaves in any case.
@@ -55,20 +57,35 @@ pub fn changes(rng: &mut Rng, life: &str) -> Changes {
 
 /// Makes a script run once in a container, whoever loses an answer.
 pub fn once(name: &str, script: &str) -> String {
-    format!(
-        "exec 9>{NOTES}/lock; flock 9; [ -e {NOTES}/{name} ] && exit 0\n\
-         set -e; cd /workspace\n{script}touch {NOTES}/{name}\n"
-    )
+    let note = format!("{NOTES}/{name}");
+    whole(&format!("if [ ! -e {note} ]; then\nset -e; cd /workspace\n{script}touch {note}\nfi"))
 }
 
 /// Lists all files once nothing of another script runs.
 pub fn list() -> String {
-    format!("exec 9>{NOTES}/lock; flock 9; filetree list /workspace")
+    whole("filetree list /workspace || exit 1")
+}
+
+/// Alone in its container, and with a last line: kubectl ends with 0 also where the runtime died and nothing arrived.
+fn whole(script: &str) -> String {
+    format!("exec 9>{NOTES}/lock; flock 9\n{script}\necho {END}\n")
+}
+
+/// The output of a script that ran to its end; `None` if that did not arrive.
+pub fn output(text: &str) -> Option<&str> {
+    text.strip_suffix('\n')?.strip_suffix(END)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_output_without_its_last_line_is_none() {
+        assert_eq!(output("a\nb\nthat is all\n"), Some("a\nb\n"));
+        assert_eq!(output("that is all\n"), Some(""));
+        assert_eq!((output(""), output("a\nb\n")), (None, None));
+    }
 
     #[test]
     fn a_script_follows_from_the_seed_and_leaves_a_mark_of_its_life() {

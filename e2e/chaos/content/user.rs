@@ -25,7 +25,7 @@ use tonic::Streaming;
 use super::super::rng::Rng;
 use super::ground::{CLUSTERS, Doing, Ground, LOGIN, REPOSITORY, SOON};
 use super::ledger::{From, kept};
-use super::script::{changes, list, mark, once};
+use super::script::{self, changes, list, mark, once};
 use crate::harness::spaceport::NAMESPACE;
 use crate::harness::{Listing, until};
 
@@ -285,7 +285,7 @@ impl User {
         until(SOON, &format!("a script in {}", life.id), async || {
             let done = cluster.kubectl(&args).await?;
             ensure!(done.code == 0, "{script}: {}{}", done.stdout, done.stderr);
-            output = done.stdout;
+            output = script::output(&done.stdout).context("its output broke off")?.to_owned();
             Ok(())
         })
         .await?;

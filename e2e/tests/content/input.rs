@@ -104,12 +104,15 @@ fn a_damaged_backup_or_a_denied_bucket_fails_the_start_and_leaves_the_backup_alo
         fits("truncated", &why, &["platform", &name])?;
         write_over(&archive, &whole)?;
 
-        let answers =
-            [("denied", 403, "AccessDenied", "denies"), ("no-bucket", 404, "NoSuchBucket", "no such bucket")];
-        for (id, status, code, words) in answers {
+        let answers = [
+            ("denied", 403, "AccessDenied", "configuration", "denies"),
+            ("no-bucket", 404, "NoSuchBucket", "configuration", "no such bucket"),
+            ("clock", 403, "RequestTimeTooSkewed", "platform", "correct the clock"),
+        ];
+        for (id, status, code, owner, words) in answers {
             stage.store.choose(move |_| Some(S3Answer::Error(status, code)));
             let why = stage.fails(&restored(id)).await?;
-            fits(id, &why, &["configuration", BUCKET, words])?;
+            fits(id, &why, &[owner, BUCKET, words])?;
             stage.store.heal();
         }
         ensure!(stage.heads("good")?.len() == 1, "{:?}", stage.heads("good")?);
@@ -129,10 +132,10 @@ fn write_over(file: &std::path::Path, content: &[u8]) -> Result<()> {
 }
 
 /// Mounts memory over the folder of the workspaces of the second node, while the agent is away.
-async fn small_disk(stage: &Stage, mib: usize) -> Result<()> {
+pub async fn small_disk(stage: &Stage, story: &str, mib: usize) -> Result<()> {
     let (agent, node) = (stage.agent(1)?, stage.cluster(1)?.real_node()?);
     agent.stop().await?;
-    let mount = format!("mount -t tmpfs -o size={mib}m,mode=755 small /var/gitpod/content-full");
+    let mount = format!("mount -t tmpfs -o size={mib}m,mode=755 small /var/gitpod/{story}");
     let launch = Launch::new("a mount", "/bin/sh".as_ref(), ["-c", &mount], &agent.dir().join("mount.log"));
     let done = Process::start(stage.cluster(1)?.assets(), &node.inside(launch)).await?;
     ensure!(done.exited(crate::story::SOON).await? == 0, "{}", done.log_tail());
@@ -147,7 +150,7 @@ fn a_restore_that_fills_the_disk_fails_and_leaves_room_for_others() -> Result<()
         stage.exec(&life, "filetree fill /workspace/random 12 9").await?;
         let made = stage.list(&life).await?;
         stage.stop("full-1").await?;
-        small_disk(stage, 8).await?;
+        small_disk(stage, "content-full", 8).await?;
         let why = stage.fails(&Life::new("full-2", "full").with(backup()).on(1)).await?;
         fits("full", &why, &["space", "random"])?;
 

@@ -44,7 +44,10 @@ fn a_workspace_starts_from_a_commit_and_comes_back_from_its_newest_or_a_named_ba
         let commit = ["--git-commit", &first, "--git-location", "src/project"];
         let life = Life::new("verbs-1", "verbs");
         view(stage, &start("verbs-1", "verbs", 0, &[&git[..], &commit].concat())).await?;
-        ensure!(stage.exec(&life, "cat /workspace/src/project/README.md").await? == "one\n", "another commit");
+        ensure!(
+            stage.exec(&life, "cat /workspace/src/project/README.md").await? == "one\n",
+            "another commit"
+        );
 
         let shown = view(stage, &["show", "verbs-1"]).await?;
         let content = &shown["content"];
@@ -59,7 +62,10 @@ fn a_workspace_starts_from_a_commit_and_comes_back_from_its_newest_or_a_named_ba
         let listed = view(stage, &["backups", "verbs-1"]).await?;
         ensure!(listed["backups"].as_array().is_some_and(|all| all.len() == 1), "{listed}");
         let backup = &listed["backups"][0];
-        ensure!(backup["newest"] == true && backup["size"] == size && backup["instance"] == "verbs-1", "{backup}");
+        ensure!(
+            backup["newest"] == true && backup["size"] == size && backup["instance"] == "verbs-1",
+            "{backup}"
+        );
         let name = backup["name"].as_str().context("no name")?;
 
         back(stage, size).await?;
@@ -86,7 +92,10 @@ async fn back(stage: &mut Stage, size: u64) -> Result<()> {
     let shown = workspace(stage, &["show", "verbs-2"]).await?.stdout;
     let newest = shown.lines().find(|line| line.starts_with("newest backup:")).context("no newest backup")?;
     ensure!(newest.contains("ago"), "{shown}");
-    ensure!(shown.lines().any(|line| line.starts_with("initializers:") && line.contains("backup: ")), "{shown}");
+    ensure!(
+        shown.lines().any(|line| line.starts_with("initializers:") && line.contains("backup: ")),
+        "{shown}"
+    );
     ensure!(view(stage, &["show", "verbs-2"]).await?["content"]["newestBackup"]["size"] == size, "{shown}");
     stage.exec(&second, "echo second >/workspace/file").await?;
     let output = workspace(stage, &["stop", "verbs-2", "--wait"]).await?;
@@ -135,7 +144,11 @@ fn a_long_backup_and_a_long_restore_say_how_far_they_are_and_why_they_are_tried_
         });
         let output = workspace(stage, &["stop", "slow-1", "--wait"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
-        ensure!(output.stderr.contains("Writing the archive, ") && output.stderr.contains("MiB"), "{}", output.stderr);
+        ensure!(
+            output.stderr.contains("Writing the archive, ") && output.stderr.contains("MiB"),
+            "{}",
+            output.stderr
+        );
         until("the conditions of the end", async || {
             let left = stage.story.resources(CLUSTERS[0].0)?.get_opt("slow-1").await?;
             let progress = left.and_then(|left| left.status?.condition("ContentProgress").cloned());

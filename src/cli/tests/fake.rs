@@ -372,7 +372,11 @@ impl WorkspaceContent for Fake {
     async fn list_backups(&self, request: Request<ListBackupsRequest>) -> Answer<ListBackupsResponse> {
         let mut script = self.0.lock();
         script.backups_asked.push(request.into_inner());
-        script.backups.pop_front().unwrap_or_else(|| Err(Status::unimplemented("no store"))).map(Response::new)
+        script
+            .backups
+            .pop_front()
+            .unwrap_or_else(|| Err(Status::unimplemented("no store")))
+            .map(Response::new)
     }
 }
 

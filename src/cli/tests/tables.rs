@@ -9,8 +9,9 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::table::{Layout, Page, WIDTH};
 use crate::view::{
-    BackupView, BackupsView, CheckView, ContentView, NewestBackup, ClusterView, DecisionView, DiffView, DrainView, ForecastView, ForgottenView, HandledView,
-    InstalledView, LeaderView, OpeningView, SnapshotView, StartedView, StatusPage, WorkspaceView,
+    BackupView, BackupsView, CheckView, ClusterView, ContentView, DecisionView, DiffView, DrainView,
+    ForecastView, ForgottenView, HandledView, InstalledView, LeaderView, NewestBackup, OpeningView,
+    SnapshotView, StartedView, StatusPage, WorkspaceView,
 };
 use proto::spaceport::v1::check::Outcome;
 use proto::spaceport::v1::cluster_status::Health;
@@ -22,8 +23,9 @@ use proto::spaceport::v1::handled_workspace::Outcome as Handled;
 use proto::spaceport::v1::installed_object::Outcome::{Changed, Created, Unchanged};
 use proto::spaceport::v1::*;
 use proto::wsman::{
-    InitializerMetric, InitializerMetrics, PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditions, WorkspaceMetadata,
-    WorkspacePhase, WorkspaceRuntimeInfo, WorkspaceSpec, WorkspaceStatus,
+    InitializerMetric, InitializerMetrics, PortSpec, StartWorkspaceRequest, StartWorkspaceResponse,
+    WorkspaceConditions, WorkspaceMetadata, WorkspacePhase, WorkspaceRuntimeInfo, WorkspaceSpec,
+    WorkspaceStatus,
 };
 
 const NOW: i64 = 1_800_000_000;

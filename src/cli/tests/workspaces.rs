@@ -515,7 +515,11 @@ async fn show_tells_what_is_known_of_the_content_and_goes_without_what_is_not() 
     }
     let ran = show("").await;
     assert!(ran.out.contains("the content stays on node n1 in /w/one"), "{}", ran.out);
-    assert!(ran.out.contains("newest backup:") && ran.out.contains("the store does not answer"), "{}", ran.out);
+    assert!(
+        ran.out.contains("newest backup:") && ran.out.contains("the store does not answer"),
+        "{}",
+        ran.out
+    );
     {
         let mut script = server.0.lock();
         script.backups_asked.clear();
@@ -546,7 +550,9 @@ async fn backups_lists_every_page_by_instance_or_by_owner_and_workspace() {
             })
         };
         script.backups.extend([page("a@bucket", "1"), page("b@bucket", "2"), page("c@bucket", "2")]);
-        script.backups.push_back(Ok(ListBackupsResponse { meta_id: "meta".to_owned(), ..Default::default() }));
+        script
+            .backups
+            .push_back(Ok(ListBackupsResponse { meta_id: "meta".to_owned(), ..Default::default() }));
         script.backups.push_back(Err(Status::failed_precondition("content.storage is not set")));
     }
     let ran = spaceport(&endpoint, "workspace backups one").await;
@@ -588,7 +594,8 @@ async fn a_password_is_in_the_request_and_in_nothing_that_is_printed() {
     let file = folder.path().join("token");
     std::fs::write(&file, "hunter2\n").unwrap();
     let start = START.trim_end_matches(" --wait");
-    let flags = format!("--git-url https://git.example/a --git-user u --git-password-file {}", file.display());
+    let flags =
+        format!("--git-url https://git.example/a --git-user u --git-password-file {}", file.display());
     let ran = spaceport(&server.serve().await, &format!("{start} {flags}")).await;
     assert!(ran.code == 1 && !ran.err.contains("hunter2") && !ran.out.contains("hunter2"), "{}", ran.err);
     let request = server.0.lock().started.pop().unwrap();

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn durations_are_as_exact_as_a_person_needs() {
-        let text = |millis| rounded(Duration::from_micros(millis * 1000 + 7));
+        let text = |millis: u64| rounded(Duration::from_micros(millis * 1000 + 7));
         assert_eq!([text(0), text(42), text(1234), text(61_999)], ["0s", "42ms", "1.2s", "1m1.9s"]);
     }
 }

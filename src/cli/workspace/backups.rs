@@ -34,11 +34,9 @@ pub async fn run(
 ) -> Result<()> {
     let of = match &args.owner {
         None => ListBackupsRequest { id: args.id.clone(), ..Default::default() },
-        Some(owner) => ListBackupsRequest {
-            owner: owner.to_string(),
-            meta_id: args.id.clone(),
-            ..Default::default()
-        },
+        Some(owner) => {
+            ListBackupsRequest { owner: owner.to_string(), meta_id: args.id.clone(), ..Default::default() }
+        }
     };
     let mut view = BackupsView::default();
     let mut page_token = String::new();

@@ -78,7 +78,8 @@ pub async fn run(
         match interrupt.unless(wait.finish(terminal), goes_on).await {
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Ok(status) => {
-                let unsaved = interrupt.unless(async { Ok(backup_failure(client, id).await) }, goes_on).await?;
+                let unsaved =
+                    interrupt.unless(async { Ok(backup_failure(client, id).await) }, goes_on).await?;
                 let failure = failure_of(&status).filter(|_| unsaved.is_none());
                 let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
                 terminal.progress(&format!("stopped {}{failure}\n", status.id));

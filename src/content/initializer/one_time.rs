@@ -43,7 +43,9 @@ pub enum Error {
         why: String,
     },
     /// Every try found a server that failed.
-    #[error("{field}.config.auth_ots did not answer a login in {TRIES} tries, because its server fails: {why}")]
+    #[error(
+        "{field}.config.auth_ots did not answer a login in {TRIES} tries, because its server fails: {why}"
+    )]
     ServerFails {
         /// The repository's message.
         field: String,

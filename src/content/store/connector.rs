@@ -3,15 +3,19 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use http::StatusCode;
+use http::header::DATE;
+use http::{HeaderMap, StatusCode};
+use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService, ReqwestConnector,
 };
 
-use super::problem::Refusal;
+use super::problem::{Refusal, SKEWED};
 
+/// From which on stores refuse signatures.
+const SKEW: SignedDuration = SignedDuration::from_mins(15);
 /// Bytes of an error response that are read.
 const BODY_MAX: usize = 64 * 1024;
 
@@ -49,12 +53,21 @@ impl HttpService for Service {
         }
         let (parts, body) = response.into_parts();
         let body = beginning(body).await;
-        let code = code_of(&body);
+        // The answer to a HEAD has no document.
+        let is_skewed = status == StatusCode::FORBIDDEN && is_skewed(&parts.headers, Timestamp::now());
+        let code = if is_skewed { SKEWED.to_owned() } else { code_of(&body) };
         if status == StatusCode::NOT_FOUND && code != "NoSuchBucket" {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)));
         }
         Err(HttpError::new(HttpErrorKind::Unknown, Refusal { status, code }))
     }
+}
+
+/// Whether the clock of the store, by its answer, is too far from this one for any signature to be valid.
+fn is_skewed(headers: &HeaderMap, now: Timestamp) -> bool {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+    date.is_some_and(|date| now.duration_since(date.timestamp()).abs() > SKEW)
 }
 
 async fn beginning(body: HttpResponseBody) -> Vec<u8> {
@@ -88,5 +101,21 @@ mod tests {
         assert_eq!(code_of(b"<Error><Code>SlowDown</Code><Message>secret</Message></Error>"), "SlowDown");
         assert_eq!(code_of(b"<Code>a b</Code>"), "no error code");
         assert_eq!(code_of(b"<html>"), "no error code");
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_is_found_in_the_headers_of_a_denial() {
+        let headers = |date: &str| HeaderMap::from_iter([(DATE, date.parse().unwrap())]);
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        for (date, expected) in [
+            ("Fri, 02 Jan 2026 03:04:05 GMT", false),
+            ("Fri, 02 Jan 2026 03:18:05 GMT", false),
+            ("Fri, 02 Jan 2026 04:04:05 GMT", true),
+            ("Fri, 02 Jan 2026 02:04:05 GMT", true),
+            ("soon", false),
+        ] {
+            assert_eq!(is_skewed(&headers(date), now), expected, "{date}");
+        }
+        assert!(!is_skewed(&HeaderMap::new(), now));
     }
 }

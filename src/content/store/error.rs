@@ -8,7 +8,7 @@ use http::StatusCode;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::names::{BackupId, InvalidName};
-use super::problem::{CredentialProblem, Refusal};
+use super::problem::{CredentialProblem, Refusal, SKEWED};
 
 /// Characters of a cause that is quoted.
 const QUOTED: usize = 200;
@@ -87,6 +87,11 @@ pub enum Error {
         /// Whether the store knows the credentials.
         known: bool,
     },
+    /// The clocks differ so much that signatures are refused.
+    #[error(
+        "{0}: the store refuses all requests because its clock differs by more than 15 min from the one of this machine: correct the clock"
+    )]
+    Clock(At),
     /// The store rejects the request.
     #[error("{at}: the store answered {status} ({code})")]
     Rejected {
@@ -242,6 +247,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable { .. }
+            | Self::Clock(_)
             | Self::Folder { .. }
             | Self::Credentials { .. }
             | Self::Denied { .. } => true,
@@ -324,6 +330,7 @@ impl Refusal {
             || code == "RequestTimeout";
         match code.as_str() {
             "NoSuchBucket" => Error::NoBucket(At { key: String::new(), ..at }),
+            SKEWED => Error::Clock(At { key: String::new(), ..at }),
             _ if *status == StatusCode::FORBIDDEN => Error::Denied { at, known: true },
             _ if *status == StatusCode::UNAUTHORIZED => Error::Denied { at, known: false },
             _ if overloaded => Error::Unavailable { at, why: self.to_string() },

@@ -2,6 +2,9 @@
 
 use http::StatusCode;
 
+/// Error code of requests whose time is too far from the store's.
+pub(super) const SKEWED: &str = "RequestTimeTooSkewed";
+
 /// A response that is an error.
 #[derive(Debug, thiserror::Error)]
 #[error("the store answered {status} ({code})")]

@@ -16,17 +16,14 @@ use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::api::{Kind, PodSeen, node_of};
 use super::error::Error;
-use super::images;
-use super::metrics::Running;
+use super::operating::{Operating, Outcome};
 use super::work::{Known, Work};
-use super::{progress, snapshot, storage};
-use crate::decide::{Next, Operation, Report, Update};
-use crate::helper::Progress;
-use crate::operations;
+use super::{images, snapshot, storage};
+use crate::decide::{Next, Operation, Report};
 
 /// Delays after what failed.
 const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::from_mins(1));
@@ -268,82 +265,18 @@ impl Task {
                 return Turn::Again;
             }
         }
-        if operation.uploads() {
-            self.work.meters.waited(slot.waited);
-        }
-        let workspace = Arc::clone(&self.current.workspace);
-        let (kind, began) = (operation.name(), Instant::now());
-        let running = self.work.meters.begin(kind);
-        debug!(instance = self.name, kind, "an operation begins");
-        let outcome = self.run_operation(operation, &workspace).await;
-        drop(slot);
-        self.has_operated = true;
-        if let (Operation::BackUp, Ok(None)) = (operation, &outcome) {
-            self.say_problem(&workspace).await;
-        }
-        self.ended(operation, &workspace, began.elapsed(), outcome, running)
-    }
-
-    /// Runs it to its end, and says in the status what it does if that takes long.
-    async fn run_operation(
-        &self,
-        operation: Operation,
-        workspace: &Workspace,
-    ) -> Result<Option<Report>, operations::Error> {
-        let (sender, receiver) = watch::channel(Progress::default());
-        let run = self.work.operations.run(operation, workspace, &sender);
-        let says = !self.is_deleted && operation != Operation::Wipe;
-        tokio::select! {
-            biased;
-            outcome = run => outcome,
-            never = progress::follow(&self.work, workspace, receiver), if says => match never {},
-            never = snapshot::refuse_all(&self.work, self.known.clone()), if operation != Operation::Initialise => match never {},
-        }
-    }
-
-    /// Says why a backup is tried again: until it succeeds or failed for good, no other condition does.
-    async fn say_problem(&self, workspace: &Workspace) {
-        if self.is_deleted {
-            return;
-        }
-        if let Some(problem) = self.work.operations.backup_problem(workspace).await {
-            let text = format!("the backup failed and is tried again: {problem}");
-            progress::say(&self.work, workspace, &text).await;
-        }
-    }
-
-    /// Logs and counts the end of an operation. What is to be written comes as the next step.
-    fn ended(
-        &self,
-        operation: Operation,
-        workspace: &Workspace,
-        took: Duration,
-        outcome: Result<Option<Report>, operations::Error>,
-        running: Running,
-    ) -> Turn {
-        let (instance, kind, seconds) = (&self.name, operation.name(), took.as_secs_f64());
-        let (type_, class) = (format!("{:?}", workspace.spec.type_), &workspace.spec.class);
-        match operation {
-            Operation::Initialise => self.work.meters.initialized(&type_, class, took),
-            Operation::BackUp => self.work.meters.finalized(&type_, class, took),
-            Operation::Wipe => {}
-        }
-        let report = match outcome {
-            Ok(report) => report,
-            Err(error) => {
-                error!(instance, kind, %error, "the node cannot carry out an operation; trying again");
-                return Turn::Failed;
-            }
+        let operating = Operating {
+            work: &self.work,
+            known: &self.known,
+            workspace: &self.current.workspace,
+            is_deleted: self.is_deleted,
         };
-        match report.as_ref().map(failure) {
-            None => warn!(instance, kind, seconds, "an operation is to be repeated"),
-            Some(Some(reason)) => warn!(instance, kind, seconds, reason, "an operation failed"),
-            Some(None) => {
-                running.done();
-                info!(instance, kind, seconds, "an operation is done");
-            }
+        let outcome = operating.run(operation, slot).await;
+        self.has_operated = true;
+        match outcome {
+            Outcome::Ended => Turn::Again,
+            Outcome::Impossible => Turn::Failed,
         }
-        Turn::Again
     }
 
     async fn write(&mut self, report: &Report) -> Turn {
@@ -367,20 +300,7 @@ impl Task {
             return self.failed(&error);
         }
         let attempt = workspace.status.as_ref().and_then(|status| status.pod_recreated).unwrap_or_default();
-        let killed = Update {
-            kind: conditions::FORCE_KILLED_TASK,
-            is_true: true,
-            reason: conditions::reason::UNKNOWN,
-            message: "the container still ran 5 min after the stop and was killed".to_owned(),
-        };
-        let report = Report {
-            attempt,
-            conditions: vec![killed],
-            git: None,
-            snapshot: None,
-            initializer_metrics: None,
-        };
-        self.write(&report).await
+        self.write(&Report::force_killed(attempt)).await
     }
 
     /// What is done beside the life of the content.
@@ -458,16 +378,6 @@ impl Task {
         warn!(instance = self.name, %error, "the apiserver did not take part; trying again");
         Turn::Failed
     }
-}
-
-/// Why the operation failed that a report is about.
-fn failure(report: &Report) -> Option<&str> {
-    let is_failure = |update: &&Update| match update.kind {
-        conditions::BACKUP_FAILURE => update.is_true,
-        conditions::CONTENT_READY | conditions::STATE_WIPED => !update.is_true,
-        _ => false,
-    };
-    report.conditions.iter().find(is_failure).map(|update| update.message.as_str())
 }
 
 /// Versions of one cluster grow.

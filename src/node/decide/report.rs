@@ -2,7 +2,9 @@
 
 use domain::duration::GoDuration;
 use domain::workspace::{GitStatus, Kind};
-use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, STATE_WIPED, reason};
+use k8s::resources::conditions::{
+    BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, FORCE_KILLED_TASK, STATE_WIPED, reason,
+};
 use k8s::resources::{InitializerMetric, InitializerMetrics};
 
 use crate::helper::Metric;
@@ -60,6 +62,12 @@ impl Report {
     /// The content could not be deleted.
     pub fn not_wiped(attempt: i32, why: &str) -> Self {
         Self::of(attempt, STATE_WIPED, false, reason::UNKNOWN, why)
+    }
+
+    /// The container was killed.
+    pub fn force_killed(attempt: i32) -> Self {
+        let message = "the container still ran 5 min after the stop and was killed";
+        Self::of(attempt, FORCE_KILLED_TASK, true, reason::UNKNOWN, message)
     }
 
     /// The name of a snapshot that is about to be made.

@@ -208,7 +208,14 @@ async fn folder(
     }
     let path = context.disk.layout().content(&id);
     let instance = id.clone();
-    let removed = context.disk.blocking(name, move |layout| volumes::remove_empty(layout, &id));
+    let removed = context.disk.blocking(name, move |layout| {
+        // Its initialisation may have begun since.
+        if fs::symlink_metadata(layout.state(&id)).is_ok() {
+            Ok(true)
+        } else {
+            volumes::remove_empty(layout, &id)
+        }
+    });
     if !removed.await.map_err(Error::stopped)? {
         let why = "it has no state file, so nobody knows whether it is in the store".to_owned();
         done.unproven.push(Unproven { instance, owner: None, workspace: None, folder: path, why });

@@ -163,7 +163,8 @@ fn a_repository_has_one_target_and_its_folder() {
     for wrong in ["--git-branch a --git-commit b", "--git-commit a --git-new-branch b"] {
         assert!(parse(&format!("--git-url https://git.example/a {wrong}")).is_err(), "{wrong}");
     }
-    for alone in ["--git-commit a", "--git-new-branch a", "--git-full-clone", "--git-location a", "--git-user a"]
+    for alone in
+        ["--git-commit a", "--git-new-branch a", "--git-full-clone", "--git-location a", "--git-user a"]
     {
         assert!(parse(alone).is_err(), "{alone}");
     }
@@ -174,7 +175,9 @@ fn a_password_comes_from_a_file_and_never_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     let flags = format!("--git-user jane --git-password-file {}", file.display());
-    for (text, password) in [("hunter2\n", "hunter2"), ("hunter 2\r\n", "hunter 2"), ("a\u{e4}:@", "a\u{e4}:@")] {
+    for (text, password) in
+        [("hunter2\n", "hunter2"), ("hunter 2\r\n", "hunter 2"), ("a\u{e4}:@", "a\u{e4}:@")]
+    {
         std::fs::write(&file, text).unwrap();
         let config = git_of(&flags).config.unwrap();
         assert_eq!(config.authentication(), GitAuthMethod::BasicAuth);

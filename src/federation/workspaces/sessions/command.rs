@@ -63,7 +63,9 @@ const PROGRAM: &str = "exec \"$@\"";
 const EXAMINE: &str = "n=0; command -v tar >/dev/null || n=10; \
     if [ -d \"$1\" ]; then exit $n; fi; \
     if [ -e \"$1\" ] || [ -L \"$1\" ]; then exit $((n + 1)); fi; exit $((n + 2))";
-const READ: &str = "CDPATH= cd \"$1\" && exec tar -cf - \"./$2\"";
+/// If the path is a link, what it leads to is copied.
+const READ: &str = "CDPATH= cd \"$1\" || exit 1; if [ -d \"./$2\" ]; then exec tar -cf - \"./$2/\"; fi; \
+    exec tar -chf - \"./$2\"";
 const WRITE: &str = "CDPATH= cd \"$1\" && exec tar -xopf -";
 const READ_FILE: &str = "exec cat <\"$1\"";
 const WRITE_FILE: &str = "exec cat >\"$1\"";

@@ -67,7 +67,7 @@ impl Opener {
     ) -> Result<Opened> {
         let site = self.site(id)?;
         let by_shell = command::by_shell(run, terminal);
-        let (input, mut output) = site.exec(&by_shell).await.map_err(|error| site.refused(id, &error))?;
+        let (input, mut output) = site.start(id, &by_shell, terminal).await?;
         let late = |_| site.unavailable(id, &format!("the command did not start within {START:?}"));
         let (process, first) = timeout(START, begin(&mut output)).await.map_err(late)?;
         let text = match first.front() {
@@ -81,7 +81,7 @@ impl Opener {
         match command::directly(run, terminal) {
             _ if !texts::is_no_program(text) => Err(site.failed(id, text)),
             Some(command) => {
-                let (input, output) = site.exec(&command).await.map_err(|error| site.refused(id, &error))?;
+                let (input, output) = site.start(id, &command, terminal).await?;
                 Ok(Opened { site, input, output, first: VecDeque::new(), process: None, is_command: true })
             }
             None => Err(Error::Precondition {
@@ -128,6 +128,21 @@ impl Opener {
 impl Site {
     pub(super) async fn exec(&self, command: &member::sessions::Command) -> member::Result<(Input, Output)> {
         self.sessions.exec(&self.namespace, &self.pod, CONTAINER, command).await
+    }
+
+    /// Starts a command in a terminal of the right size.
+    async fn start(
+        &self,
+        id: &WorkspaceId,
+        command: &member::sessions::Command,
+        terminal: Option<&Terminal>,
+    ) -> Result<(Input, Output)> {
+        let (mut input, output) = self.exec(command).await.map_err(|error| self.refused(id, &error))?;
+        if let Some(Terminal { size, .. }) = terminal {
+            // If that fails, the output says why.
+            let _ = input.resize(size.columns, size.rows).await;
+        }
+        Ok((input, output))
     }
 
     /// What the cluster says to the request.

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
 use super::command;
+use super::exchange::{Event, Gone, Limits, Request, Requests, Terms};
 use super::open::{Opened, Site};
-use super::{Event, Gone, Limits, Request, Requests, Terms};
 use crate::Error;
 use domain::duration::GoDuration;
 use domain::health::Health;

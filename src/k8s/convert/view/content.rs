@@ -9,7 +9,8 @@ use domain::workspace::{ContentReport, ContentReports, Phase};
 /// All reports; nothing where there is none.
 pub(super) fn reports(status: &WorkspaceStatus) -> Option<Box<ContentReports>> {
     let ready = status.condition(conditions::CONTENT_READY);
-    let is_over = |ready: &&Condition| ready.status == "True" || ready.reason == reason::INITIALIZATION_FAILURE;
+    let is_over =
+        |ready: &&Condition| ready.status == "True" || ready.reason == reason::INITIALIZATION_FAILURE;
     let is_true = |kind| status.condition(kind).filter(|condition| condition.status == "True");
     let failed = is_true(conditions::BACKUP_FAILURE).map(|condition| report(condition, false));
     let reports = ContentReports {
@@ -36,9 +37,5 @@ pub(super) fn progress(status: &WorkspaceStatus) -> Option<&Condition> {
 }
 
 fn report(condition: &Condition, succeeded: bool) -> ContentReport {
-    ContentReport {
-        succeeded,
-        at: condition.last_transition_time.0,
-        message: condition.message.clone(),
-    }
+    ContentReport { succeeded, at: condition.last_transition_time.0, message: condition.message.clone() }
 }

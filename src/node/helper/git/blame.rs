@@ -21,7 +21,12 @@ const KNOWN: [(Fault, &str, &[&str]); 8] = [
     (
         Fault::User,
         "the git server has no such repository, or this login may not read it: ",
-        &["returned error: 404", "repository not found", "' not found", "does not appear to be a git repository"],
+        &[
+            "returned error: 404",
+            "repository not found",
+            "' not found",
+            "does not appear to be a git repository",
+        ],
     ),
     (
         Fault::Platform,
@@ -76,19 +81,51 @@ mod tests {
     #[test]
     fn what_git_prints_says_whose_fault_it_is() {
         for (output, fault, words) in [
-            ("fatal: unable to access 'http://g/a/': The requested URL returned error: 500", Fault::Platform, "try again"),
-            ("fatal: unable to access 'http://g/a/': The requested URL returned error: 503", Fault::Platform, "failed"),
-            ("error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502", Fault::Platform, "failed"),
+            (
+                "fatal: unable to access 'http://g/a/': The requested URL returned error: 500",
+                Fault::Platform,
+                "try again",
+            ),
+            (
+                "fatal: unable to access 'http://g/a/': The requested URL returned error: 503",
+                Fault::Platform,
+                "failed",
+            ),
+            (
+                "error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502",
+                Fault::Platform,
+                "failed",
+            ),
             ("fatal: Authentication failed for 'http://g/a/'", Fault::User, "login"),
-            ("fatal: unable to access 'http://g/a/': The requested URL returned error: 403", Fault::User, "login"),
-            ("fatal: could not read Username for 'http://g': terminal prompts disabled", Fault::User, "login"),
+            (
+                "fatal: unable to access 'http://g/a/': The requested URL returned error: 403",
+                Fault::User,
+                "login",
+            ),
+            (
+                "fatal: could not read Username for 'http://g': terminal prompts disabled",
+                Fault::User,
+                "login",
+            ),
             ("fatal: repository 'http://g/a/' not found", Fault::User, "no such repository"),
             ("fatal: couldn't find remote ref refs/heads/x", Fault::User, "no such branch"),
             ("fatal: remote error: upload-pack: not our ref 0123", Fault::User, "no such branch"),
             ("fatal: unable to access 'http://g/': Could not resolve host: g", Fault::User, "address"),
-            ("fatal: unable to access 'http://g/': Failed to connect to g port 9 after 0 ms: Couldn't connect to server", Fault::User, "address"),
-            ("fatal: unable to access 'http://g/': Failed to connect to g port 80: Connection timed out", Fault::Platform, "connection"),
-            ("error: RPC failed; curl 18 transfer closed with outstanding read data\nfatal: early EOF", Fault::Platform, "connection"),
+            (
+                "fatal: unable to access 'http://g/': Failed to connect to g port 9 after 0 ms: Couldn't connect to server",
+                Fault::User,
+                "address",
+            ),
+            (
+                "fatal: unable to access 'http://g/': Failed to connect to g port 80: Connection timed out",
+                Fault::Platform,
+                "connection",
+            ),
+            (
+                "error: RPC failed; curl 18 transfer closed with outstanding read data\nfatal: early EOF",
+                Fault::Platform,
+                "connection",
+            ),
             ("fatal: write error: No space left on device", Fault::Platform, "disk of the node"),
             ("error: unable to write file a: Disk quota exceeded", Fault::User, "storage of this workspace"),
             ("fatal: something new", Fault::User, ""),

@@ -37,16 +37,34 @@ pub(in crate::helper) fn clone(repository: &Repository, settings: &Settings) -> 
     };
     append(&remotes(repository))?;
     let mut warnings = Vec::new();
-    realize(&program, repository, !repository.is_full)?;
+    realize(&program, repository, !repository.is_full)
+        .map_err(|failure| keyless(&repository.remote, failure))?;
     if repository.upstream.is_some() {
         report("fetching upstream");
         let depth = (!repository.is_full).then_some(DEPTH);
-        program.run(&fetch(depth, &["upstream"]))?;
+        let upstream = repository.upstream.as_deref().unwrap_or_default();
+        program.run(&fetch(depth, &["upstream"])).map_err(|failure| keyless(upstream, failure))?;
     }
     submodules(&program, !repository.is_full, &mut warnings);
     // After all runs: some of them name programs.
     append(&custom)?;
     Ok(Outcome::Cloned { bytes: files::size(program.folder()), cloned: true, warnings })
+}
+
+/// Says of a failure with an address of ssh that there are no keys.
+fn keyless(url: &str, failure: Failure) -> Failure {
+    let is_ssh = match url.split_once("://") {
+        Some((scheme, _)) => scheme.contains("ssh"),
+        None => url.contains(':'),
+    };
+    if !is_ssh {
+        return failure;
+    }
+    let message = format!(
+        "{}; there are no ssh keys here: use an https address, with a login if the repository is private",
+        failure.message
+    );
+    Failure { message, ..failure }
 }
 
 fn remotes(repository: &Repository) -> Vec<Setting> {

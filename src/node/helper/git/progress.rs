@@ -103,7 +103,8 @@ mod tests {
         ] {
             assert_eq!(parse(line), expected, "{line}");
         }
-        for odd in ["1 TiB", "x MiB", "1.x MiB", "99999999999999999999 GiB", "18446744073709551615 GiB", "1"] {
+        for odd in ["1 TiB", "x MiB", "1.x MiB", "99999999999999999999 GiB", "18446744073709551615 GiB", "1"]
+        {
             assert_eq!(size(odd), None, "{odd}");
         }
     }

@@ -103,6 +103,14 @@ fn serve(stream: TcpStream, root: &std::path::Path, seen: &Mutex<Vec<String>>) -
         write!(output, "HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/{rest}?{query}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()?;
         return Some(());
     }
+    if path.starts_with("/broken") {
+        output
+            .write_all(
+                b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            )
+            .ok()?;
+        return Some(());
+    }
     if path.starts_with("/private") && login != expected {
         let head = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         output.write_all(head.as_bytes()).ok()?;

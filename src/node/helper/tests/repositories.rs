@@ -212,6 +212,14 @@ pub async fn secrets_are_in_no_output_no_process_and_no_file() {
     assert!(error.to_string().contains("Authentication failed"), "{error}");
 }
 
+pub async fn a_failure_with_an_address_of_ssh_says_that_there_are_no_keys() {
+    for (address, is_ssh) in [("ssh://git@127.0.0.1:9/a", true), ("http://127.0.0.1:9/a", false)] {
+        let git = GitInitializer { remote_uri: address.into(), ..GitInitializer::default() };
+        let error = Stage::new().clone(git).await.unwrap_err().to_string();
+        assert_eq!(error.contains("there are no ssh keys here: use an https address"), is_ssh, "{error}");
+    }
+}
+
 pub async fn a_login_goes_to_its_own_host_only() {
     let (server, other) = (GitServer::start(), GitServer::start());
     let stolen = other.repository("private/stolen");
@@ -253,5 +261,27 @@ pub async fn the_ready_file_is_written_for_the_user() {
     assert_eq!(text, r#"{"source":"from-backup","metrics":[{"type":"git","duration":5,"size":6}]}"#);
     for (path, user, _) in stage.owners() {
         assert_eq!(user, USER, "{}", path.display());
+    }
+}
+
+pub async fn a_failed_clone_says_whose_fault_it_is() {
+    let server = GitServer::start();
+    commit(&server.repository("private"), &[("file", "1")], "main");
+    let mut commit = from(server.address("private"));
+    (commit.target_mode, commit.clone_taget) =
+        (CloneTargetMode::RemoteCommit.into(), "0123456789012345678901234567890123456789".to_owned());
+    for (request, fault, words) in [
+        (from(server.address("broken")), Fault::Platform, "the git server failed; try again later: "),
+        (from(server.address("private")), Fault::User, "does not accept the login"),
+        (with_login(from(server.address("private")), "wr0ng"), Fault::User, "does not accept the login"),
+        (with_login(commit, PASSWORD), Fault::User, "no such branch or commit"),
+        (from(server.address("nothing")), Fault::User, "no such repository"),
+        (from("http://127.0.0.1:9/a.git".to_owned()), Fault::User, "check the address"),
+    ] {
+        let address = request.remote_uri.clone();
+        let error = Stage::new().clone(request).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{address}: {error}");
+        assert!(!error.to_string().contains("wr0ng"), "{error}");
+        assert_eq!(error.fault(), fault, "{address}: {error}");
     }
 }

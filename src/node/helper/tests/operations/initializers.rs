@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use domain::workspace::Kind;
 use jiff::SignedDuration;
@@ -13,11 +15,11 @@ use node::decide::Operation;
 use proto::contentservice::file_download_initializer::FileInfo;
 use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{
-    CloneTargetMode, CompositeInitializer, FileDownloadInitializer, GitInitializer, PrebuildInitializer,
-    SnapshotInitializer, WorkspaceInitializer,
+    CloneTargetMode, CompositeInitializer, FileDownloadInitializer, GitAuthMethod, GitConfig, GitInitializer,
+    PrebuildInitializer, SnapshotInitializer, WorkspaceInitializer,
 };
 
-use super::super::git_server::{GitServer, commit};
+use super::super::git_server::{GitServer, PASSWORD, USER, commit};
 use super::backups::empty;
 use super::scene::{Scene, backup, condition, set, workspace};
 
@@ -98,6 +100,65 @@ pub async fn a_prebuild_leaves_a_snapshot_and_logs_and_starts_a_workspace_that_f
     let fallback = scene.start("ws-3", from(gone)).await;
     assert!(scene.read("ws-3/repo/tracked") == "2\n" && !scene.path("ws-3/repo/built").exists());
     assert!(fallback.status.unwrap().initializer_metrics.unwrap().git.is_some());
+}
+
+/// Answers the first request with a login, and no other one.
+fn once() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/planted-one-time", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 2048]);
+            let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            let (status, text) = if is_first {
+                ("200 OK", format!("{USER}:{PASSWORD}"))
+            } else {
+                ("404 Not Found", String::new())
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+            let _ = stream.write_all((head + &text).as_bytes());
+        }
+    });
+    (url, asked)
+}
+
+pub async fn a_login_that_is_answered_once_serves_all_repositories_of_a_workspace_and_is_in_no_file() {
+    let store = tempfile::tempdir().unwrap();
+    let (scene, server, (url, asked)) = (Scene::new(store.path()).await, GitServer::start(), once());
+    let children = ["private/a", "private/b"].map(|name| {
+        commit(&server.repository(name), &[("tracked", name)], "main");
+        let config = GitConfig {
+            authentication: GitAuthMethod::BasicAuthOts.into(),
+            auth_ots: url.clone(),
+            ..GitConfig::default()
+        };
+        let git = GitInitializer {
+            remote_uri: server.address(name),
+            checkout_location: name.replace('/', "-"),
+            config: Some(config),
+            ..GitInitializer::default()
+        };
+        WorkspaceInitializer { spec: Some(Spec::Git(git)) }
+    });
+    scene.start("ws-1", Spec::Composite(CompositeInitializer { initializer: children.to_vec() })).await;
+    assert_eq!(scene.read("ws-1/private-a/tracked"), "private/a");
+    assert_eq!(scene.read("ws-1/private-b/tracked"), "private/b");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let mut left = vec![scene.path("")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let content = fs::read(&path).unwrap();
+        for secret in [PASSWORD, "planted-one-time"] {
+            let is_there = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!is_there, "{} has {secret}", path.display());
+        }
+    }
 }
 
 pub async fn a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder() {
