@@ -120,6 +120,8 @@ impl Typed {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     use super::*;
