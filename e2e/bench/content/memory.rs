@@ -43,8 +43,7 @@ impl Watch {
         let thread = thread::spawn(move || {
             let mut peak = 0;
             while !seen.load(Ordering::Relaxed) {
-                peak =
-                    peak.max(pids().into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
+                peak = peak.max(pids().into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
                 thread::sleep(PACE);
             }
             peak

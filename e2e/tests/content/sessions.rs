@@ -251,8 +251,7 @@ fn running(seconds: &str) -> String {
 /// Waits until neither the command nor its child runs any more.
 async fn gone(stage: &Stage, life: &Life, pid: &str) -> Result<()> {
     until("the command to be hung up", async || {
-        let there =
-            format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; {}", running("1000"));
+        let there = format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; {}", running("1000"));
         let found = stage.exec(life, &there).await?;
         ensure!(found.trim().is_empty(), "{found}");
         Ok(())
