@@ -69,11 +69,12 @@ fn owner(caller: &Caller, owner: &str) -> Result<OwnerId, Status> {
     Ok(name)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "map_err gives the error away")]
 fn failed(error: federation::Error) -> Status {
     error::status(&error)
 }
 
-fn url(signed: Presigned) -> String {
+fn url(signed: &Presigned) -> String {
     signed.url.expose().clone()
 }
 
@@ -101,7 +102,7 @@ impl WorkspaceService for Contents {
         let keys = parse::stored_workspace(&request.owner_id, &request.workspace_id)?;
         owner(&caller, &request.owner_id)?;
         let signed = self.reads.download_url(&keys).await.map_err(failed)?;
-        Ok(Response::new(WorkspaceDownloadUrlResponse { url: url(signed) }))
+        Ok(Response::new(WorkspaceDownloadUrlResponse { url: url(&signed) }))
     }
 
     async fn delete_workspace(
@@ -140,7 +141,7 @@ impl HeadlessLogService for Contents {
         let (keys, instance) = parse::stored_instance(&owner_id, &workspace_id, &instance_id)?;
         owner(&caller, &owner_id)?;
         let signed = self.reads.log_url(&keys, &instance, &task_id).await.map_err(failed)?;
-        Ok(Response::new(LogDownloadUrlResponse { url: url(signed) }))
+        Ok(Response::new(LogDownloadUrlResponse { url: url(&signed) }))
     }
 
     async fn list_logs(
@@ -166,7 +167,7 @@ impl BlobService for Contents {
         let UploadUrlRequest { owner_id, name, content_type } = request.into_inner();
         let owner = owner(&caller, &owner_id)?;
         let signed = self.blobs.upload_url(&owner, &name, &content_type).await.map_err(failed)?;
-        Ok(Response::new(UploadUrlResponse { url: url(signed) }))
+        Ok(Response::new(UploadUrlResponse { url: url(&signed) }))
     }
 
     async fn download_url(
@@ -177,7 +178,7 @@ impl BlobService for Contents {
         let DownloadUrlRequest { owner_id, name, content_type } = request.into_inner();
         let owner = owner(&caller, &owner_id)?;
         let signed = self.blobs.download_url(&owner, &name, &content_type).await.map_err(failed)?;
-        Ok(Response::new(DownloadUrlResponse { url: url(signed) }))
+        Ok(Response::new(DownloadUrlResponse { url: url(&signed) }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
@@ -201,7 +202,7 @@ impl IdePluginService for Contents {
         caller::of(request.extensions()).check_unscoped(PLUGINS)?;
         let PluginUploadUrlRequest { bucket, name } = request.into_inner();
         let signed = self.blobs.plugin_upload_url(&bucket, &name).await.map_err(failed)?;
-        Ok(Response::new(PluginUploadUrlResponse { url: url(signed) }))
+        Ok(Response::new(PluginUploadUrlResponse { url: url(&signed) }))
     }
 
     async fn download_url(
@@ -211,7 +212,7 @@ impl IdePluginService for Contents {
         caller::of(request.extensions()).check_unscoped(PLUGINS)?;
         let PluginDownloadUrlRequest { bucket, name } = request.into_inner();
         let signed = self.blobs.plugin_download_url(&bucket, &name).await.map_err(failed)?;
-        Ok(Response::new(PluginDownloadUrlResponse { url: url(signed) }))
+        Ok(Response::new(PluginDownloadUrlResponse { url: url(&signed) }))
     }
 
     async fn plugin_hash(

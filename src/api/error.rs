@@ -32,9 +32,11 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(bad_request(spec.field, spec.rule));
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoDecision(_) | Error::NoCluster(_) | Error::NoDrain(_) => {
-            Code::NotFound
-        }
+        Error::NoWorkspace(_)
+        | Error::NoDecision(_)
+        | Error::NoCluster(_)
+        | Error::NoDrain(_)
+        | Error::NoContent { .. } => Code::NotFound,
         Error::WorkspaceExists { .. }
         | Error::MetaTaken { .. }
         | Error::HostTaken { .. }
@@ -67,6 +69,7 @@ pub fn status(error: &Error) -> Status {
         | Error::Unusable { .. }
         | Error::DrainStage { .. }
         | Error::SecretsInUse
+        | Error::NoStorage
         | Error::StillRegistered(_)
         | Error::RegisteredAs { .. } => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
@@ -112,8 +115,6 @@ pub fn status(error: &Error) -> Status {
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } | Error::SessionLimit { .. } => Code::DeadlineExceeded,
-        Error::NoStorage => Code::FailedPrecondition,
-        Error::NoContent { .. } => Code::NotFound,
         Error::ContentInUse { workspaces, begun } => {
             details.set_precondition_failure(each(workspaces, "is live"));
             if *begun { Code::Aborted } else { Code::FailedPrecondition }

@@ -34,7 +34,7 @@ impl StoredReads {
             };
             Ok(store.presign_get(&key).await?)
         };
-        self.objects.read("finding the newest backup", sign).await
+        self.objects.read("finding the newest backup", Box::pin(sign)).await
     }
 
     /// Whether there is an object directly below the workspace, such as a snapshot.
