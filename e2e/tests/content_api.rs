@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
+use crate::content_store::gcs::Double;
 use crate::content_store::stories::Backend as _;
 use crate::content_store::{BUCKET, Stage, keys, meta, open, random, read, send, upload, written};
 use crate::story::{Story, refused, request, resource_gone, run, stop, story, until};
@@ -605,6 +606,42 @@ fn a_manager_without_its_store_serves_everything_else() -> Result<()> {
         ensure!(unsigned.message().contains("this kind of store has no signed URLs"), "{unsigned}");
         clients.delete_user("jane").await?;
         ensure!(!folder.join("jane").exists(), "something is left");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_content_api_works_over_gcs_too() -> Result<()> {
+    story("content-gcs", 0, &[], async |story| {
+        let gcs = Double::new().await?;
+        let store = gcs.store().await?;
+        for (owner, id) in [("jane", "a"), ("jane", "ab"), ("jane2", "a")] {
+            fill(&store, owner, id).await?;
+        }
+        managers(story, &gcs.settings(&gcs.address())?, 1).await?;
+        let mut clients = Clients::of(story, 0).await?;
+        let listed = clients.list("jane", "a").await?.backups;
+        ensure!(listed.len() == 3 && listed[0].newest, "{listed:?}");
+        ensure!(listed[0].snapshot.ends_with(".tar.zst@gitpod-dev-user-jane"), "{listed:?}");
+        let url = clients.download_url("jane", "a").await?;
+        ensure!(get(&url).await? == random(2005), "the URL has other content");
+
+        // A new owner: the bucket is made before the upload.
+        let url = clients.upload_url("joe", "settings").await?;
+        ensure!(send("PUT", &url, "application/json", b"x").await?.0 == 403, "another content type");
+        ensure!(send("PUT", &url, "text/plain", b"1234").await?.0 == 200, "the upload failed");
+        let (owner_id, name) = ("joe".to_owned(), "settings".to_owned());
+        let request = DownloadUrlRequest { owner_id, name, content_type: "application/x-own".to_owned() };
+        let url = clients.blobs.download_url(request).await?.into_inner().url;
+        ensure!(get(&url).await? == b"1234", "the URL has another blob");
+
+        clients.delete_workspace("jane", "a", true).await?;
+        let left = gcs.double.objects("gitpod-dev-user-jane");
+        ensure!(!left.is_empty() && left.iter().all(|key| key.starts_with("workspaces/ab/")), "{left:?}");
+        clients.delete_user("jane").await?;
+        let left = gcs.double.objects("gitpod-dev-user-jane");
+        ensure!(left.is_empty(), "{left:?}");
+        ensure!(clients.list("jane2", "a").await?.backups.len() == 3, "another owner lost something");
         Ok(())
     })
 }

@@ -20,7 +20,7 @@ use self::support::PART;
 use self::support::{ID, prove};
 pub use self::support::{keys, meta, open, random, read, send, upload, written};
 
-mod gcs;
+pub mod gcs;
 pub mod stories;
 mod support;
 

@@ -28,13 +28,14 @@ fn bucket(owner: &OwnerId) -> String {
     format!("gitpod-dev-user-{owner}")
 }
 
-struct Double {
-    double: GcsDouble,
+/// The double, and a folder for credentials files.
+pub struct Double {
+    pub double: GcsDouble,
     dir: tempfile::TempDir,
 }
 
 impl Double {
-    async fn new() -> Result<Self> {
+    pub async fn new() -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self { double: GcsDouble::start().await?, dir: tempfile::tempdir()? })
     }

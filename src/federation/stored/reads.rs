@@ -21,7 +21,8 @@ impl StoredReads {
 
     /// A URL of the newest backup whose archive is proven, as it is stored.
     pub async fn download_url(&self, keys: &WorkspaceKeys) -> Result<Presigned> {
-        let sign = async {
+        // Boxed: the proof of an archive is a large future.
+        let sign = Box::pin(async {
             let store = self.objects.store().await?;
             let key: Key = match store.newest_backup(keys).await? {
                 Some(Choice::Head(head)) => head.archive().key().clone(),
@@ -33,8 +34,8 @@ impl StoredReads {
                 }
             };
             Ok(store.presign_get(&key).await?)
-        };
-        self.objects.read("finding the newest backup", Box::pin(sign)).await
+        });
+        self.objects.read("finding the newest backup", sign).await
     }
 
     /// Whether there is an object directly below the workspace, such as a snapshot.
