@@ -40,7 +40,10 @@ fn a_session_that_cannot_be_opened_says_why_and_what_to_do() -> Result<()> {
         ensure!(doctor.code == 1 && doctor.stdout.contains("pods/exec"), "{doctor:?}");
 
         for (args, said) in [
-            (["workspace", "shell", "none", "--", "true"].as_slice(), "NOT_FOUND: workspace none does not exist"),
+            (
+                ["workspace", "shell", "none", "--", "true"].as_slice(),
+                "NOT_FOUND: workspace none does not exist",
+            ),
             (&["workspace", "forward", "none", "80"], "NOT_FOUND: workspace none does not exist"),
             (&["workspace", "cp", "none:x", "y"], "NOT_FOUND: workspace none does not exist"),
         ] {

@@ -251,8 +251,7 @@ fn running(seconds: &str) -> String {
 /// Waits until neither the command nor its child runs any more.
 async fn gone(stage: &Stage, life: &Life, pid: &str) -> Result<()> {
     until("the command to be hung up", async || {
-        let there =
-            format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; {}", running("1000"));
+        let there = format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; {}", running("1000"));
         let found = stage.exec(life, &there).await?;
         ensure!(found.trim().is_empty(), "{found}");
         Ok(())
@@ -443,10 +442,9 @@ fn listed(root: &Path) -> Result<Vec<(PathBuf, u32, i64, u64, Vec<u8>)>> {
             } else {
                 std::fs::read(&path)?
             };
-            let (time, links) = (
-                if meta.is_symlink() { 0 } else { meta.mtime() },
-                if meta.is_dir() { 0 } else { meta.nlink() },
-            );
+            // The tar of busybox gives folders no time.
+            let (time, links) =
+                (if meta.is_file() { meta.mtime() } else { 0 }, if meta.is_dir() { 0 } else { meta.nlink() });
             found.push((path.strip_prefix(root)?.to_owned(), meta.mode(), time, links, content));
         }
     }

@@ -18,9 +18,9 @@ use tokio_util::task::TaskTracker;
 use self::activity::Activity;
 use self::open::{Opened, Opener};
 use self::relay::Relay;
+use crate::Result;
 use crate::fleet::Fleet;
 use crate::workspaces::queries::Queries;
-use crate::Result;
 use domain::names::WorkspaceId;
 
 pub use self::command::{Copying, Run, Size, Terminal};
