@@ -80,14 +80,18 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 fn the_plain_manifests_are_those_of_the_chart() -> Result<()> {
     runtime()?.block_on(async {
         let plain = chart().join("plain.yaml").display().to_string();
-        for (file, head, templates) in [
-            ("manager.yaml", NAMESPACE, &["manager/manager.yaml", "manager/networkpolicy.yaml"][..]),
-            ("host.yaml", "", &["manager/host.yaml"]),
+        let (manager, node) = ("spaceport", "spaceport-system");
+        for (file, namespace, head, templates) in [
+            ("manager.yaml", manager, NAMESPACE, &["manager/manager.yaml", "manager/networkpolicy.yaml"][..]),
+            ("host.yaml", manager, "", &["manager/host.yaml"]),
+            ("node/daemonset.yaml", node, "", &["node/daemonset.yaml"]),
+            ("node/rbac.yaml", node, "", &["node/rbac.yaml"]),
+            ("node/policy.yaml", node, "", &["node/policy.yaml"]),
         ] {
             let templates: Vec<String> = templates.iter().map(|one| format!("templates/{one}")).collect();
             let mut args = vec!["-f", plain.as_str()];
             args.extend(templates.iter().flat_map(|one| ["--show-only", one.as_str()]));
-            let text = rendered("spaceport", "spaceport", &args).await?;
+            let text = rendered("spaceport", namespace, &args).await?;
             let text = text.trim_start_matches("---\n");
             matches_file(&source_dir().join("../deploy").join(file), &format!("{GENERATED}{head}{text}"))?;
         }
@@ -102,6 +106,17 @@ fn the_page_of_the_chart_lists_every_value() -> Result<()> {
     let values = fs::read_to_string(chart().join("values.yaml"))?;
     matches_file(&chart().join("README.md"), &page(&values))
 }
+
+/// Values whose defaults are long.
+const EXAMPLES: [&str; 7] = [
+    "manager.config",
+    "manager.resources",
+    "etcd.trial.resources",
+    "node.namespaces",
+    "node.config",
+    "node.secretMounts",
+    "node.resources",
+];
 
 /// The page: a table of every value, with what its comment says.
 fn page(values: &str) -> String {
@@ -127,7 +142,7 @@ fn page(values: &str) -> String {
         path.retain(|(of, _)| *of < depth);
         path.push((depth, key.to_owned()));
         let name = path.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join(".");
-        if ["manager.config", "manager.resources", "etcd.trial.resources"].contains(&name.as_str()) {
+        if EXAMPLES.contains(&name.as_str()) {
             example = Some(depth);
         }
         // A group without a comment is only the head of what follows.
@@ -167,6 +182,9 @@ fn a_value_that_the_chart_would_lose_is_refused_with_its_name() -> Result<()> {
             ("manager.config.prometheus.addr=x", "manager.config.prometheus.addr is set by the chart"),
             ("manager.config.federation.sealing.keys=x", "use the value manager.sealing.secret instead"),
             ("etcd.endpoints={ftp://x}", "/etcd/endpoints/0"),
+            ("node.enabled=true,node.config.node.namespaces={x}", "use the value node.namespaces instead"),
+            ("node.enabled=true,node.config.health.addr=x", "node.config.health.addr is set by the chart"),
+            ("node.namespaces=", "/node/namespaces"),
             ("manager.tls.secret=A_B", "/manager/tls/secret"),
         ] {
             let outcome = rendered("spaceport", "spaceport", &["--set", set]).await;

@@ -70,6 +70,7 @@ mod restore;
 mod same_name;
 mod secretref;
 mod secrets;
+mod sessions;
 mod sizes;
 mod start;
 mod status;

@@ -69,6 +69,7 @@ fn owner(caller: &Caller, owner: &str) -> Result<OwnerId, Status> {
     Ok(name)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "map_err gives the error away")]
 fn failed(error: federation::Error) -> Status {
     error::status(&error)
 }

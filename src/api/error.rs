@@ -35,8 +35,8 @@ pub fn status(error: &Error) -> Status {
         Error::NoWorkspace(_)
         | Error::NoDecision(_)
         | Error::NoCluster(_)
-        | Error::NoContent { .. }
-        | Error::NoDrain(_) => Code::NotFound,
+        | Error::NoDrain(_)
+        | Error::NoContent { .. } => Code::NotFound,
         Error::WorkspaceExists { .. }
         | Error::MetaTaken { .. }
         | Error::HostTaken { .. }
@@ -50,7 +50,17 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Unplaceable { verdicts, .. } => unplaceable(verdicts, &mut details),
+        Error::Unplaceable { verdicts, .. } => {
+            details.set_precondition_failure(rejections(verdicts));
+            if is_passing(verdicts) {
+                details.set_retry_info(Some(RETRY_LEADER));
+                Code::Unavailable
+            } else if is_full(verdicts) {
+                Code::ResourceExhausted
+            } else {
+                Code::FailedPrecondition
+            }
+        }
         Error::NoRoom { without, .. } => {
             details.set_precondition_failure(listed("WORKSPACE", without.iter().map(|(id, why)| (id, why))));
             Code::FailedPrecondition
@@ -59,8 +69,8 @@ pub fn status(error: &Error) -> Status {
         | Error::Unusable { .. }
         | Error::DrainStage { .. }
         | Error::SecretsInUse
-        | Error::StillRegistered(_)
         | Error::NoStorage
+        | Error::StillRegistered(_)
         | Error::RegisteredAs { .. } => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
             details.set_retry_info(Some(RETRY_LEADER));
@@ -121,18 +131,6 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(reason(error), DOMAIN, facts(error));
     }
     Status::with_error_details(code, error_text::text(error, error_text::MESSAGE), details)
-}
-
-fn unplaceable(verdicts: &[(ClusterName, Rejection)], details: &mut ErrorDetails) -> Code {
-    details.set_precondition_failure(rejections(verdicts));
-    if is_passing(verdicts) {
-        details.set_retry_info(Some(RETRY_LEADER));
-        Code::Unavailable
-    } else if is_full(verdicts) {
-        Code::ResourceExhausted
-    } else {
-        Code::FailedPrecondition
-    }
 }
 
 /// Metadata of the reason: of errors of the object store, who can mend them.

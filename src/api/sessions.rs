@@ -68,9 +68,8 @@ impl Entering {
     pub async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Outputs>, Status> {
         let (caller, note) = from(&request);
         let mut requests = request.into_inner();
-        let start = match first(&mut requests).await?.request {
-            Some(ExecMessage::Start(start)) => start,
-            _ => return Err(Status::invalid_argument("the first request must be start")),
+        let Some(ExecMessage::Start(start)) = first(&mut requests).await?.request else {
+            return Err(Status::invalid_argument("the first request must be start"));
         };
         let started = parse::exec(start)?;
         let (id, terminal) = (started.id, started.terminal);
@@ -97,9 +96,8 @@ impl Entering {
     ) -> Result<Response<Connected>, Status> {
         let (caller, note) = from(&request);
         let mut requests = request.into_inner();
-        let start = match first(&mut requests).await?.request {
-            Some(ForwardMessage::Start(start)) => start,
-            _ => return Err(Status::invalid_argument("the first request must be start")),
+        let Some(ForwardMessage::Start(start)) = first(&mut requests).await?.request else {
+            return Err(Status::invalid_argument("the first request must be start"));
         };
         let (id, port) = parse::forward(&start)?;
         self.admit(&caller, note.as_ref(), &id, [("kind", "forward".into()), ("port", port.into())])?;

@@ -1,7 +1,7 @@
 //! Asks a person for a password on the terminal of the process, without showing it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::{Context as _, Result};
@@ -120,6 +120,8 @@ impl Typed {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     use super::*;

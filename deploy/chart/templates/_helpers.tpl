@@ -64,3 +64,29 @@ imagePullSecrets:
       "federation" (dict "sealing" $sealing) -}}
 {{- mergeOverwrite (deepCopy .Values.manager.config) $chart | toYaml -}}
 {{- end -}}
+
+{{- /* The namespaces of Workspaces that the node agent serves. */ -}}
+{{- define "spaceport.served" -}}
+{{- $names := list -}}
+{{- range .Values.node.namespaces }}{{ $names = append $names .namespace }}{{ end -}}
+{{- join "," $names -}}
+{{- end -}}
+
+{{- /* The configuration of the node agent: the chart's part over the user's. */ -}}
+{{- define "spaceport.nodeConfig" -}}
+{{- $given := .Values.node.config -}}
+{{- range $path, $instead := dict
+      "node.namespaces" "use the value node.namespaces instead"
+      "node.workspaceHostPath" "use the value node.workspaceHostPath instead"
+      "health.addr" "the port is 9090" "prometheus.addr" "the port is 9500" -}}
+{{- $keys := splitList "." $path -}}
+{{- if hasKey (index $given (first $keys) | default dict) (last $keys) -}}
+{{- fail (printf "node.config.%s is set by the chart: %s" $path $instead) -}}
+{{- end -}}
+{{- end -}}
+{{- $chart := dict
+      "node" (dict "namespaces" .Values.node.namespaces "workspaceHostPath" .Values.node.workspaceHostPath)
+      "prometheus" (dict "addr" ":9500")
+      "health" (dict "addr" ":9090") -}}
+{{- mergeOverwrite (deepCopy $given) $chart | toYaml -}}
+{{- end -}}

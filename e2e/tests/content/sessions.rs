@@ -442,10 +442,9 @@ fn listed(root: &Path) -> Result<Vec<(PathBuf, u32, i64, u64, Vec<u8>)>> {
             } else {
                 std::fs::read(&path)?
             };
-            let (time, links) = (
-                if meta.is_symlink() { 0 } else { meta.mtime() },
-                if meta.is_dir() { 0 } else { meta.nlink() },
-            );
+            // The tar of busybox gives folders no time.
+            let (time, links) =
+                (if meta.is_file() { meta.mtime() } else { 0 }, if meta.is_dir() { 0 } else { meta.nlink() });
             found.push((path.strip_prefix(root)?.to_owned(), meta.mode(), time, links, content));
         }
     }

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::ServerTlsConfig;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
@@ -338,6 +338,18 @@ impl ClusterManager for Fake {
 
 #[tonic::async_trait]
 impl WorkspaceLogs for Fake {
+    type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecResponse, Status>> + Send>>;
+    type ForwardStream = Pin<Box<dyn Stream<Item = Result<ForwardResponse, Status>> + Send>>;
+
+    // Sessions are shown on real nodes only.
+    async fn exec(&self, _: Request<Streaming<ExecRequest>>) -> Answer<Self::ExecStream> {
+        Err(Status::unimplemented("no such method"))
+    }
+
+    async fn forward(&self, _: Request<Streaming<ForwardRequest>>) -> Answer<Self::ForwardStream> {
+        Err(Status::unimplemented("no such method"))
+    }
+
     type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsResponse, Status>> + Send>>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {

@@ -249,10 +249,11 @@ async fn finish(mut output: Output, to: Option<Sender>) -> Result<(i32, String)>
     let mut said = Vec::new();
     loop {
         match output.next().await? {
-            Piece::Out(bytes) => match &to {
-                Some(to) => to.send(bytes).await.map_err(|_| NotTaken)?,
-                None => {}
-            },
+            Piece::Out(bytes) => {
+                if let Some(to) = &to {
+                    to.send(bytes).await.map_err(|_| NotTaken)?;
+                }
+            }
             Piece::Err(bytes) => {
                 let left = SAID.saturating_sub(said.len());
                 said.extend(bytes.into_iter().take(left));

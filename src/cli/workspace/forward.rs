@@ -148,7 +148,7 @@ impl Link<'_> {
             }
             // The end of the requests; the other direction may go on.
             drop(requests);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let receiving = async {
             while let Some(response) = responses.message().await? {

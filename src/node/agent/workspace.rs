@@ -159,7 +159,8 @@ impl Task {
 
     /// Changes the last conditions of a deleted resource as its controller would have done.
     fn apply_pod(&mut self) {
-        let Some(seen) = self.pod.filter(|_| self.is_deleted) else { return };
+        // Not those of another resource that has come under its name.
+        let Some(seen) = self.pod.filter(|_| self.is_deleted && self.current.is_gone) else { return };
         let Some(status) = &mut Arc::make_mut(&mut self.current.workspace).status else { return };
         let running = conditions::WORKSPACE_CONTAINER_RUNNING;
         let Some(running) = status.conditions.iter_mut().find(|condition| condition.type_ == running) else {

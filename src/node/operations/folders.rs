@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(fs::read_dir(&other).unwrap().count(), 5000);
         empty(&other, &layout.trash(), "ws").unwrap();
         assert!(is_empty(&other).unwrap());
-        assert_eq!(empty_trash(&layout, &AtomicBool::new(false)).unwrap(), 5001);
+        assert_eq!(empty_trash(&layout, &AtomicBool::new(false), &|_| false).unwrap(), 5001);
         assert!(is_empty(&layout.trash()).unwrap());
     }
 

@@ -1,6 +1,6 @@
 //! What runs in a container for a session.
 //!
-//! A shell of the image reports the process id first, and then becomes the command. With the id, a second call can hang
+//! A shell of the image reports the process id first, and then runs the command. With the id, a second call can hang
 //! up the command when its client has left: a cluster does not do that.
 
 use member::sessions::Command;
@@ -60,6 +60,9 @@ const BEGIN: &str = "echo \"spaceport-session $$\"; \
     [ -z \"$1\" ] || export TERM=\"$1\"; shift; ";
 const LOGIN: &str = "[ ! -x /bin/bash ] || exec /bin/bash -l; exec /bin/sh -l";
 const PROGRAM: &str = "exec \"$@\"";
+/// Without a terminal the shell waits for the command, and ends after it. containerd ends the input of a command whose
+/// output is closed by all processes, as `cat >file` does; so the shell keeps it open.
+const WAITED: &str = "trap : HUP; \"$@\"; exit $?";
 const EXAMINE: &str = "n=0; command -v tar >/dev/null || n=10; \
     if [ -d \"$1\" ]; then exit $n; fi; \
     if [ -e \"$1\" ] || [ -L \"$1\" ]; then exit $((n + 1)); fi; exit $((n + 2))";
@@ -68,17 +71,17 @@ const READ: &str = "CDPATH= cd \"$1\" || exit 1; if [ -d \"./$2\" ]; then exec t
     exec tar -chf - \"./$2\"";
 const WRITE: &str = "CDPATH= cd \"$1\" && exec tar -xopf -";
 const READ_FILE: &str = "exec cat <\"$1\"";
-const WRITE_FILE: &str = "exec cat >\"$1\"";
-/// Hangs up a command with all that runs in its process group; kills the command itself if it does not end.
+const WRITE_FILE: &str = "cat >\"$1\"; exit $?";
+/// Hangs up the process group of a command; kills it if the command does not end.
 const HANG_UP: &str = "kill -HUP -- \"-$1\" 2>/dev/null || kill -HUP \"-$1\" 2>/dev/null || kill -HUP \"$1\" 2>/dev/null; \
     n=0; while kill -0 \"$1\" 2>/dev/null && [ $n -lt 5 ]; do sleep 1; n=$((n + 1)); done; \
-    kill -KILL \"$1\" 2>/dev/null; exit 0";
+    kill -0 \"$1\" 2>/dev/null || exit 0; kill -KILL -- \"-$1\" 2>/dev/null || kill -KILL \"-$1\" 2>/dev/null; exit 0";
 
 /// The command by way of a shell of the image. The shell's first line is a [`mark`].
 pub(super) fn by_shell(run: &Run, terminal: Option<&Terminal>) -> Command {
     let (script, arguments) = match run {
         Run::Shell => (LOGIN, Vec::new()),
-        Run::Command(arguments) => (PROGRAM, arguments.clone()),
+        Run::Command(arguments) => (if terminal.is_some() { PROGRAM } else { WAITED }, arguments.clone()),
         Run::Files(copying, path) => copies(*copying, path),
     };
     let kind = terminal.map_or("", |terminal| &terminal.kind);

@@ -232,7 +232,12 @@ impl Filling<'_> {
 
     /// The newest head, of a workspace that will be backed up.
     async fn find_newest(&mut self) {
-        if self.subject.origin.kind != Kind::Regular || self.context.settings.format != Format::Zst {
+        if self.subject.origin.kind != Kind::Regular {
+            return;
+        }
+        if self.context.settings.format != Format::Zst {
+            // The format may be another one when it is backed up.
+            self.content.unlisted = Some(Timestamp::now());
             return;
         }
         match self.context.store.list_heads(&self.subject.keys()).await {
