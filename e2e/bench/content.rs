@@ -59,7 +59,8 @@ async fn measure(scale: Scale, profile: Profile, record: &mut Recorder) -> Resul
         eprintln!("making tree {}", tree.name);
         tree.make(&source)?;
         for round in 0..rounds {
-            let mut bench = Round { work: &work, tree: &tree, source: &source, round, record: &mut *record };
+            let mut bench =
+                Round { work: &work, tree: &tree, source: &source, number: round, record: &mut *record };
             bench.product(&product).await?;
             // The slow ones once.
             for peer in PEERS.iter().filter(|peer| round == 0 || peer.name == FLOOR) {
@@ -76,14 +77,14 @@ struct Round<'a> {
     work: &'a Path,
     tree: &'a Tree,
     source: &'a Path,
-    round: usize,
+    number: usize,
     record: &'a mut Recorder,
 }
 
 impl Round<'_> {
     /// The life of a workspace on one node, and then on the other.
     async fn product(&mut self, product: &Product) -> Result<()> {
-        let meta = format!("{}-{}", self.tree.name.to_lowercase(), self.round);
+        let meta = format!("{}-{}", self.tree.name.to_lowercase(), self.number);
         let instance = |number: u32| format!("{meta}-{number}");
         product.begin(0, &instance(1), &meta, false).await?;
         copy(self.source, &product.folder(0, &instance(1)))?;

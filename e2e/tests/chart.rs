@@ -49,7 +49,7 @@ async fn rendered(release: &str, namespace: &str, args: &[&str]) -> Result<Strin
     all.extend(args);
     let text = helm(None, &all).await?;
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("# Source: "));
-    Ok(lines.map(|line| format!("{line}\n")).collect())
+    Ok(lines.flat_map(|line| [line, "\n"]).collect())
 }
 
 fn objects(text: &str) -> Result<Vec<Value>> {
@@ -154,7 +154,8 @@ fn page(values: &str) -> String {
             "" => "-".to_owned(),
             text => format!("`{text}`"),
         };
-        rows.push_str(&format!("| `{name}` | {default} | {} |\n", std::mem::take(&mut comment).join(" ")));
+        let meaning = std::mem::take(&mut comment).join(" ");
+        rows.extend(["| `", &name, "` | ", &default, " | ", &meaning, " |\n"]);
     }
     format!("{PAGE}{rows}")
 }

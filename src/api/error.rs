@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use super::error_text::{self, Violations};
+use domain::check::Check;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Rejection;
 use federation::Error;
@@ -88,11 +89,7 @@ pub fn status(error: &Error) -> Status {
             Code::FailedPrecondition
         }
         Error::Unfit { checks, .. } => {
-            let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
-                let reported = format!("{}; {}", check.detail, check.remedy);
-                (check.name, reported.trim_end_matches("; ").to_owned())
-            });
-            details.set_precondition_failure(listed("CHECK", violations));
+            details.set_precondition_failure(unfit(checks));
             Code::FailedPrecondition
         }
         Error::NotEmpty { workspaces, .. } => {
@@ -115,15 +112,9 @@ pub fn status(error: &Error) -> Status {
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } | Error::SessionLimit { .. } => Code::DeadlineExceeded,
-        Error::ContentInUse { workspaces, begun } => {
-            details.set_precondition_failure(each(workspaces, "is live"));
-            if *begun { Code::Aborted } else { Code::FailedPrecondition }
+        Error::ContentInUse { .. } | Error::StorageBusy { .. } | Error::Content(_) => {
+            stored(error, &mut details)
         }
-        Error::StorageBusy { .. } => {
-            details.set_retry_info(Some(RETRY_LEADER));
-            Code::ResourceExhausted
-        }
-        Error::Content(error) => content(error, &mut details),
         Error::Cluster(error) => cluster(error, &mut details),
         Error::Store(error) => store(error, &mut details),
     };
@@ -142,6 +133,15 @@ fn facts(error: &Error) -> std::collections::HashMap<String, String> {
         ContentFault::Platform => "platform",
     };
     [("fault".to_owned(), owner.to_owned())].into()
+}
+
+/// What a cluster lacks.
+fn unfit(checks: &[Check]) -> Vec<PreconditionViolation> {
+    let failed = checks.iter().filter(|check| check.is_failed()).map(|check| {
+        let reported = format!("{}; {}", check.detail, check.remedy);
+        (check.name, reported.trim_end_matches("; ").to_owned())
+    });
+    listed("CHECK", failed)
 }
 
 /// Why each cluster was rejected by placement.
@@ -214,6 +214,21 @@ fn cluster(error: &Cluster, details: &mut ErrorDetails) -> Code {
         | Cluster::Fenced { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
+        }
+    }
+}
+
+/// Of stored content.
+fn stored(error: &Error, details: &mut ErrorDetails) -> Code {
+    match error {
+        Error::ContentInUse { workspaces, begun } => {
+            details.set_precondition_failure(each(workspaces, "is live"));
+            if *begun { Code::Aborted } else { Code::FailedPrecondition }
+        }
+        Error::Content(error) => content(error, details),
+        _ => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::ResourceExhausted
         }
     }
 }

@@ -97,8 +97,8 @@ impl Runtimes {
 async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> anyhow::Result<()> {
     let Loaded { config, defaults, limits, host, content, follower } = loaded;
     let limits = Arc::new(limits);
-    let filter = if verbose { "info,spaceport=debug" } else { "info" };
-    let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
+    let format = if json_log { Format::Json } else { Format::Text };
+    let log_filter = telemetry::init(format, if verbose { "info,spaceport=debug" } else { "info" })?;
     let shutdown = CancellationToken::new();
     let signals = signals()?;
     let mut supervisor = Supervisor::new(shutdown.clone());
@@ -141,9 +141,8 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
         content,
         subscriber_buffer: config.federation.subscriber_buffer,
     });
-    let calls = api::Calls::new()?;
-    let (connections, refusals) = (ConnectionMeters::new()?, api::Refusals::new()?);
-    let audited = AuditMeters::new()?;
+    let (calls, refusals) = (api::Calls::new()?, api::Refusals::new()?);
+    let (connections, audited) = (ConnectionMeters::new()?, AuditMeters::new()?);
     let audit = AuditSink::open(&config.audit.target, audited.clone()).context("cannot open audit.file")?;
     let registry = metrics::registry(&metrics::Sources {
         federation: &federation,

@@ -93,7 +93,7 @@ pub fn open_uploads(bucket: &Path) -> Vec<(String, bool)> {
 
 /// Sets the time of everything directly in a folder back, as housekeeping spares what is young.
 pub fn age(folder: &Path) -> Result<()> {
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(48);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = fs::File::open(entry.path())?;
         file.set_modified(long_ago).with_context(|| format!("{}", entry.path().display()))?;

@@ -247,7 +247,7 @@ fn spoil(store: &S3Proxy, kind: u64, every: u64) {
     store.choose(move |parts| {
         let number = requests.fetch_add(1, Ordering::Relaxed);
         let reads = parts.method == Method::GET;
-        (number % every == 0).then_some(match kind {
+        number.is_multiple_of(every).then_some(match kind {
             0 => S3Answer::Error(503, "SlowDown"),
             1 if reads => S3Answer::Cut(1000),
             LIES if reads => S3Answer::Shorten(100),

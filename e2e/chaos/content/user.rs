@@ -285,7 +285,7 @@ impl User {
         until(SOON, &format!("a script in {}", life.id), async || {
             let done = cluster.kubectl(&args).await?;
             ensure!(done.code == 0, "{script}: {}{}", done.stdout, done.stderr);
-            output = script::output(&done.stdout).context("its output broke off")?.to_owned();
+            script::output(&done.stdout).context("its output broke off")?.clone_into(&mut output);
             Ok(())
         })
         .await?;

@@ -195,7 +195,7 @@ fn a_session_ends_for_a_stated_reason_and_leaves_no_command_behind() -> Result<(
         .await?;
         ensure!(activity(stage).await? == before, "a silent session counts as activity");
         silent.kill().await?;
-        let (mut left, mut lines) = sleeper(stage, 1).await?;
+        let (mut left, mut lines) = sleeper(stage, 1)?;
         let pid = lines.next_line().await?.context("no process id")?;
         until("the activity", async || {
             let request = DescribeWorkspaceRequest { id: "ends".to_owned() };
@@ -210,7 +210,7 @@ fn a_session_ends_for_a_stated_reason_and_leaves_no_command_behind() -> Result<(
         gone(stage, &life, &pid).await?;
 
         // The manager shuts down.
-        let (stopped, mut lines) = sleeper(stage, 1).await?;
+        let (stopped, mut lines) = sleeper(stage, 1)?;
         let pid = lines.next_line().await?.context("no process id")?;
         let standby = stage.story.replicas.pop().context("no standby")?;
         standby.process.signal(Signal::Term).await?;
@@ -221,7 +221,7 @@ fn a_session_ends_for_a_stated_reason_and_leaves_no_command_behind() -> Result<(
         gone(stage, &life, &pid).await?;
 
         // The workspace stops.
-        let (ended, mut lines) = sleeper(stage, 0).await?;
+        let (ended, mut lines) = sleeper(stage, 0)?;
         lines.next_line().await?.context("no process id")?;
         stage.stop("ends").await?;
         let done = timeout(SOON, ended.wait_with_output()).await.context("the session hangs")??;
@@ -235,7 +235,7 @@ fn a_session_ends_for_a_stated_reason_and_leaves_no_command_behind() -> Result<(
 type Lines = tokio::io::Lines<BufReader<tokio::process::ChildStdout>>;
 
 /// A command that tells its process id, and waits.
-async fn sleeper(stage: &Stage, replica: usize) -> Result<(Child, Lines)> {
+fn sleeper(stage: &Stage, replica: usize) -> Result<(Child, Lines)> {
     let args = ["workspace", "shell", "ends", "--", "sh", "-c", "echo $$; sleep 1000"];
     let mut child = command(stage, replica, &args)?.spawn()?;
     let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
@@ -426,8 +426,11 @@ fn plant(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Name, mode, time, links, and content or target of everything.
-fn listed(root: &Path) -> Result<Vec<(PathBuf, u32, i64, u64, Vec<u8>)>> {
+/// Name, mode, time, links, and content or target.
+type Entry = (PathBuf, u32, i64, u64, Vec<u8>);
+
+/// Everything below a folder.
+fn listed(root: &Path) -> Result<Vec<Entry>> {
     use std::os::unix::fs::MetadataExt as _;
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {

@@ -325,8 +325,8 @@ fn workspaces() -> Vec<WorkspaceView> {
     all.into_iter().map(WorkspaceView::from).collect()
 }
 
-fn report(succeeded: bool, seconds: i64, message: &str) -> Option<ContentReport> {
-    Some(ContentReport { succeeded, at: ago(seconds), message: message.into() })
+fn report(succeeded: bool, seconds: i64, message: &str) -> ContentReport {
+    ContentReport { succeeded, at: ago(seconds), message: message.into() }
 }
 
 fn backup(kind: WorkspaceBackupKind, object: &str, size: u64) -> WorkspaceBackup {
@@ -377,8 +377,8 @@ fn restored() -> WorkspaceView {
         ..InitializerMetrics::default()
     };
     let reports = DescribeContentResponse {
-        initialization: report(true, 3_700, ""),
-        progress: report(true, 5, "writing the archive, 1.2 GiB"),
+        initialization: Some(report(true, 3_700, "")),
+        progress: Some(report(true, 5, "writing the archive, 1.2 GiB")),
         ..DescribeContentResponse::default()
     };
     let newest = BackupView::from(backup(WorkspaceBackupKind::Head, "archives/3-14.tar.zst", 5 << 30));
@@ -390,8 +390,8 @@ fn kept() -> WorkspaceView {
     let why = "store s3:content, bucket gitpod-content: there is no such bucket (fault of the configuration); the content \
                stays on node node-7.eu-north.example.com in /var/gitpod/workspaces/demo-1";
     let reports = DescribeContentResponse {
-        initialization: report(true, 3_700, ""),
-        backup: report(false, 61, why),
+        initialization: Some(report(true, 3_700, "")),
+        backup: Some(report(false, 61, why)),
         ..DescribeContentResponse::default()
     };
     let content = ContentView::new(None, reports, NewestBackup::NotKnown("the store does not answer".into()));

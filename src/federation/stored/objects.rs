@@ -132,7 +132,7 @@ mod tests {
     async fn calls_are_bounded_in_number_and_time() {
         let objects = Objects::new(None);
         let hang = || objects.delete("a test", std::future::pending::<Result<()>>());
-        let all = futures::future::join_all((0..DELETIONS + 1).map(|_| hang())).await;
+        let all = futures::future::join_all((0..=DELETIONS).map(|_| hang())).await;
         let busy = all.iter().filter(|done| matches!(done, Err(Error::StorageBusy { limit: DELETIONS })));
         assert_eq!(busy.count(), 1);
         let late = all.iter().filter(|done| matches!(done, Err(Error::Deadline { what: "a test", .. })));

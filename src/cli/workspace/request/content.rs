@@ -55,7 +55,10 @@ pub struct ContentArgs {
         requires = "meta_id",
         group = "source"
     )]
-    #[allow(clippy::option_option, reason = "the form that the parser has for a flag with an optional value")]
+    #[allow(
+        clippy::option_option,
+        reason = "the form that the parser has for a flag with an optional value"
+    )]
     from_backup: Option<Option<String>>,
     /// Restore the snapshot of this name, as `workspace snapshot` and `workspace backups` print it
     #[arg(long, value_name = "NAME", group = "source")]

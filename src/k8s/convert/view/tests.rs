@@ -205,7 +205,7 @@ fn a_long_operation_is_in_the_message_until_it_ends() {
     };
     let restoring = progress("restoring the archive, 1.2 GiB");
     assert_eq!(
-        message("Initializing", &[restoring.clone()]),
+        message("Initializing", std::slice::from_ref(&restoring)),
         "Restoring the archive, 1.2 GiB. Content is being initialized."
     );
     let ready = condition("ContentReady", "True", "");

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_line_without_an_end_takes_no_memory() {
         let mut watcher = Watcher::default();
-        watcher.take(&[b'x'; 100_000]);
+        watcher.take(&vec![b'x'; 100_000]);
         assert_eq!(watcher.line.len(), LINE_MAX);
     }
 }
