@@ -160,6 +160,8 @@ mod tests {
             }
         }
         let methods = files.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        // Requests that their caller streams are bounded in size, and counted where they are parsed.
+        let methods = methods.filter(|method| !method.client_streaming());
         let mut todo: Vec<String> = methods.map(|method| method.input_type().to_owned()).collect();
         let (mut seen, mut found) = (BTreeSet::new(), BTreeSet::new());
         while let Some(name) = todo.pop() {

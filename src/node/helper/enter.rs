@@ -119,7 +119,7 @@ fn restrict(operation: &Operation, limits: &Limits) -> io::Result<()> {
     limit(Resource::RLIMIT_NPROC, limits.processes)?;
     limit(Resource::RLIMIT_NOFILE, limits.files)?;
     limit(Resource::RLIMIT_AS, limits.space)?;
-    limit(Resource::RLIMIT_DATA, limits.private(operation))?;
+    limit(Resource::RLIMIT_DATA, limits.private(operation.runs_git()))?;
     limit(Resource::RLIMIT_FSIZE, limits.file_size)
 }
 

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::Operation;
-
 /// Of all helpers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
@@ -47,8 +45,8 @@ pub struct Limits {
 
 impl Limits {
     /// Bytes of private memory of one process.
-    pub(super) fn private(&self, operation: &Operation) -> u64 {
-        if operation.runs_git() { self.git } else { self.own }
+    pub(super) fn private(&self, runs_git: bool) -> u64 {
+        if runs_git { self.git } else { self.own }
     }
 }
 

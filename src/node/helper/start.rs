@@ -114,7 +114,7 @@ impl Helper {
     /// Starts an operation. Dropping it kills the helper.
     pub async fn start(&self, job: Job) -> Result<Running, Error> {
         let Job { workspace, operation, deadline, scrubber } = job;
-        let (what, most) = (operation.name(), self.settings.limits.private(&operation));
+        let (what, most) = (operation.name(), self.settings.limits.private(operation.runs_git()));
         let until = Instant::now() + deadline;
         let deadline_millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let request = Request { settings: (*self.settings).clone(), workspace, operation, deadline_millis };
