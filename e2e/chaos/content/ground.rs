@@ -28,6 +28,8 @@ pub const REPOSITORY: &str = "project";
 /// Login of the git server.
 pub const LOGIN: (&str, &str) = ("jane", "planted-p4ssw0rd");
 const HOST_PATH: &str = "/var/gitpod/workspaces-mk2";
+/// Kills of an agent during one step of a workspace. With the fifth, an agent takes the operation for what kills it.
+const KILLS_MAX: u32 = 4;
 /// Timeout of one step on a busy machine.
 pub const SOON: Duration = Duration::from_mins(2);
 
@@ -49,14 +51,22 @@ pub enum Doing {
     Stopping,
 }
 
+/// An instance that a user has.
+#[derive(Clone, Copy, Debug)]
+pub struct Live {
+    pub site: usize,
+    pub doing: Doing,
+    /// Kills of its node's agent since it does that.
+    pub kills: u32,
+}
+
 /// Dropping it ends everything: programs before the machines that they run on.
 pub struct Ground {
     pub sites: Vec<Site>,
     pub git: GitServer,
     pub server: S3Server,
     pub client: WorkspaceManagerClient<Channel>,
-    /// Instances that a user has, with the site and what happens to them.
-    pub live: Mutex<BTreeMap<String, (usize, Doing)>>,
+    pub live: Mutex<BTreeMap<String, Live>>,
     pub ledger: Mutex<Ledger>,
     _manager: Replica,
     installation: Installation,
@@ -115,9 +125,21 @@ impl Ground {
     pub fn note(&self, instance: &str, doing: Option<(usize, Doing)>) {
         let mut live = self.live.lock();
         match doing {
-            Some(doing) => live.insert(instance.to_owned(), doing),
+            Some((site, doing)) => live.insert(instance.to_owned(), Live { site, doing, kills: 0 }),
             None => live.remove(instance),
         };
+    }
+
+    /// Counts a kill of an agent for all instances of its site. `false`, and nothing is counted: one of them had all that its
+    /// agent takes before it gives up an operation.
+    pub fn may_kill_agent(&self, site: usize) -> bool {
+        let mut live = self.live.lock();
+        let here = || live.values().filter(|live| live.site == site);
+        if here().any(|live| live.kills >= KILLS_MAX) {
+            return false;
+        }
+        live.values_mut().filter(|live| live.site == site).for_each(|live| live.kills += 1);
+        true
     }
 
     /// Copies the logs of manager, agents and store into a folder that stays.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::super::rng::Rng;
-use super::ground::{Doing, Ground, Site};
+use super::ground::{Doing, Ground, Live, Site};
 use crate::harness::S3Answer;
 
 /// How long a moment is waited for. After that it is any time.
@@ -109,8 +109,8 @@ async fn within(mut is_there: impl FnMut() -> bool) -> bool {
 /// Instances of a site, each with the stage of its state file.
 pub fn stages(ground: &Ground, at: usize, site: &Site) -> Vec<(String, String, Doing)> {
     let live = ground.live.lock().clone();
-    let here = live.into_iter().filter(|(_, (place, _))| *place == at);
-    here.map(|(instance, (_, doing))| {
+    let here = live.into_iter().filter(|(_, live)| live.site == at);
+    here.map(|(instance, Live { doing, .. })| {
         let stage = stage(site, &instance).unwrap_or_else(|| "no state".to_owned());
         (instance, stage, doing)
     })

@@ -153,6 +153,10 @@ impl Nemesis {
             sleep(self.rng.millis(0..25)).await;
         }
         ensure!(site.agent.is_running(), "the agent of {} ended by itself", site.cluster.name());
+        if !self.ground.may_kill_agent(at) {
+            site.store.heal();
+            return Ok(());
+        }
         site.agent.kill().await?;
         self.tally.note(&self.ground, Some(at), Victim::Agent);
         if let Some(moment) = came {
