@@ -75,14 +75,16 @@ impl Objects {
     }
 }
 
-/// Uploads in parts that were neither completed nor aborted: their folders and whether they have parts.
+/// Uploads in parts that were neither completed nor aborted: their folders and whether they have parts. Not those that the server
+/// was completing when it was killed: it renames them first, and no request reaches them any more.
 pub fn open_uploads(bucket: &Path) -> Vec<(String, bool)> {
     let folders = |path: &Path| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
     };
     let objects = folders(&bucket.join(".sgwtmp/multipart"));
-    let uploads = objects.iter().flat_map(|object| folders(object));
+    let is_open = |upload: &std::path::PathBuf| !upload.to_string_lossy().ends_with(".inprogress");
+    let uploads = objects.iter().flat_map(|object| folders(object)).filter(is_open);
     uploads
         .map(|upload| {
             let has_parts = fs::read_dir(&upload).into_iter().flatten().flatten().next().is_some();
@@ -183,6 +185,20 @@ mod tests {
         assert!(objects(&[(key, None)]).unaccounted(&snapshot(&url, false)).is_empty());
         assert!(objects(&[]).unaccounted(&snapshot(&url, false)).is_empty());
         assert_eq!(objects(&[]).unaccounted(&snapshot(&url, true)).len(), 1);
+    }
+
+    #[test]
+    fn an_upload_is_open_unless_the_server_died_while_it_completed_it() {
+        let root = tempfile::tempdir().unwrap();
+        let uploads = root.path().join(".sgwtmp/multipart/object");
+        for part in ["one/1", "two.abc-2.inprogress/1"] {
+            fs::create_dir_all(uploads.join(part)).unwrap();
+        }
+        fs::create_dir_all(uploads.join("three")).unwrap();
+        let mut open = open_uploads(root.path());
+        open.sort();
+        let has_parts: Vec<_> = open.into_iter().map(|(_, has_parts)| has_parts).collect();
+        assert_eq!(has_parts, [true, false]);
     }
 
     #[test]
