@@ -17,9 +17,9 @@ use e2e::harness::assets::source_dir;
 const ARCHIVES: [(&str, &str); 8] = [
     ("absolute", "absolute"),
     ("device", "device"),
-    ("hard-outside", "link"),
+    ("hard-outside", "component"),
     ("hard-through", "link"),
-    ("parent", "`..`"),
+    ("parent", "component"),
     ("sizes", "size"),
     ("swap", "symbolic link"),
     ("swap-late", "symbolic link"),
