@@ -18,11 +18,11 @@ const ARCHIVES: [(&str, &str); 8] = [
     ("absolute", "absolute"),
     ("device", "device"),
     ("hard-outside", "component"),
-    ("hard-through", "link"),
+    ("hard-through", "is refused"),
     ("parent", "component"),
     ("sizes", "size"),
-    ("swap", "symbolic link"),
-    ("swap-late", "symbolic link"),
+    ("swap", "no directory"),
+    ("swap-late", "is refused"),
 ];
 
 /// Names of a folder of a node, in order.
