@@ -13,16 +13,17 @@ use super::secrets::{everything, planted};
 use super::stage::{BUCKET, Life, Stage, stage};
 use e2e::harness::assets::source_dir;
 
-/// Archives of the corpus that must be refused, and a word of the rule.
+/// Archives of the corpus that must be refused, and words of the rule.
 const ARCHIVES: [(&str, &str); 8] = [
-    ("absolute", "absolute"),
-    ("device", "device"),
-    ("hard-outside", "component"),
-    ("hard-through", "is refused"),
-    ("parent", "component"),
+    ("absolute", "its path is absolute"),
+    ("device", "a device node"),
+    ("hard-outside", "component \"..\""),
+    ("hard-through", "hard link"),
+    ("parent", "component \"..\""),
     ("sizes", "size"),
     ("swap", "no directory"),
-    ("swap-late", "is refused"),
+    // By whichever of the two entries is made first.
+    ("swap-late", "directory"),
 ];
 
 /// Names of a folder of a node, in order.
