@@ -15,7 +15,7 @@ fn a_session_that_cannot_be_opened_says_why_and_what_to_do() -> Result<()> {
         run(&mut client, request("ws", &["europe"])).await?;
         let enter = ["workspace", "shell", "ws", "--", "true"];
         let done = story.cli(&enter).await?;
-        let said = "UNAVAILABLE: workspace ws: the session ended: cluster eu-1: ";
+        let said = "FAILED_PRECONDITION: workspace ws: its node refused: ";
         ensure!(done.code == 1 && done.stdout.is_empty() && done.stderr.contains(said), "{done:?}");
 
         let roles: Api<Role> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);

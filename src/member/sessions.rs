@@ -74,7 +74,7 @@ impl Sessions {
             });
         }
         let (sink, stream) = socket.split();
-        Ok((Input::new::<Exec>(sink), Output::new::<Exec>(stream)))
+        Ok((Input::new::<Exec>(sink, *input), Output::new::<Exec>(stream)))
     }
 
     /// Connects to a port of a pod.
@@ -82,7 +82,7 @@ impl Sessions {
         let action = format!("connect to port {port} of pod {namespace}/{pod}");
         let socket = self.open(&action, request(namespace).portforward(pod, &[port])).await?;
         let (sink, stream) = socket.split();
-        Ok((Input::new::<Forward>(sink), Output::new::<Forward>(stream)))
+        Ok((Input::new::<Forward>(sink, true), Output::new::<Forward>(stream)))
     }
 
     async fn open(&self, action: &str, request: Prepared) -> Result<Socket> {

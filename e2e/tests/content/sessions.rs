@@ -272,8 +272,11 @@ fn sessions_are_bounded_and_for_callers_who_may_act_for_the_owner() -> Result<()
             stage.story.available(name).await?;
         }
         stage.run(&Life::new("bounds", "meta-bounds")).await?;
-        let mut silent = command(stage, 1, &["workspace", "shell", "bounds", "--", "sleep", "1000"])?;
-        let silent = silent.spawn()?;
+        let wait = ["workspace", "shell", "bounds", "--", "sh", "-c", "echo in; sleep 1000"];
+        let mut silent = command(stage, 1, &wait)?.spawn()?;
+        let mut lines = BufReader::new(silent.stdout.take().context("no output")?).lines();
+        let line = timeout(SOON, lines.next_line()).await.context("it does not begin")??;
+        ensure!(line.as_deref() == Some("in"), "{line:?}");
         until("the second session to be refused", async || {
             let done = shell(stage, 1, "bounds", &["--", "true"], "").await?;
             ensure!(

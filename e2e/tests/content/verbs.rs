@@ -145,7 +145,7 @@ fn a_long_backup_and_a_long_restore_say_how_far_they_are_and_why_they_are_tried_
         let output = workspace(stage, &["stop", "slow-1", "--wait"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
         ensure!(
-            output.stderr.contains("Writing the archive, ") && output.stderr.contains("MiB"),
+            output.stderr.contains("Writing the archive, ") && output.stderr.contains("iB"),
             "{}",
             output.stderr
         );

@@ -132,16 +132,18 @@ fn exit(content: &[u8]) -> Ended {
 pub struct Input {
     sink: Sink,
     is_command: bool,
+    /// Otherwise input is dropped.
+    is_taken: bool,
 }
 
 impl Input {
-    pub(super) fn new<K: Kind>(sink: Sink) -> Self {
-        Self { sink, is_command: K::IS_COMMAND }
+    pub(super) fn new<K: Kind>(sink: Sink, is_taken: bool) -> Self {
+        Self { sink, is_command: K::IS_COMMAND, is_taken }
     }
 
     /// Sends input; waits while the container takes no more.
     pub async fn send(&mut self, mut content: Bytes) -> Result<(), String> {
-        while !content.is_empty() {
+        while self.is_taken && !content.is_empty() {
             let piece = content.split_to(content.len().min(PIECE));
             self.message(STDIN, &piece).await?;
         }
@@ -158,7 +160,7 @@ impl Input {
 
     /// Passes on that no more input comes. Of a connection to a port that is not possible: nothing happens.
     pub async fn end(&mut self) -> Result<(), String> {
-        if self.is_command { self.message(CLOSE, &[STDIN]).await } else { Ok(()) }
+        if self.is_command && self.is_taken { self.message(CLOSE, &[STDIN]).await } else { Ok(()) }
     }
 
     /// Keeps a silent session open at what is between here and the node.

@@ -89,7 +89,7 @@ pub(super) fn by_shell(run: &Run, terminal: Option<&Terminal>) -> Command {
     Command {
         arguments: fixed.into_iter().chain(arguments).collect(),
         terminal: terminal.is_some(),
-        input: true,
+        input: !matches!(run, Run::Files(Copying::Examine | Copying::Read | Copying::ReadFile, _)),
     }
 }
 

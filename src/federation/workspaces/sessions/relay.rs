@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
@@ -142,7 +142,8 @@ impl Line {
 
     /// From the client to the container.
     async fn up(&self, input: &mut Input, mut requests: Requests, is_command: bool) -> End {
-        let mut pings = interval(PING);
+        // Not at once: a short command may be over when it arrives, and its exit code lost with the connection.
+        let mut pings = interval_at(Instant::now() + PING, PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut goes_on = true;
         loop {

@@ -141,7 +141,9 @@ pub async fn a_working_copy_is_left_alone_and_an_empty_repository_is_cloned() {
     stage.clone(request).await.unwrap();
     assert_eq!((stage.read("file"), stage.read("there/before")), ("1".to_owned(), "x".to_owned()));
     let error = Stage::new().clone(from(server.address("missing"))).await.unwrap_err();
-    assert!(error.to_string().starts_with("git ls-remote failed with exit code 128: "), "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("the git server has no such repository"), "{text}");
+    assert!(text.contains("git ls-remote failed with exit code 128: "), "{text}");
 }
 
 /// Reads all command lines and environments until it is stopped; returns whether one had the text.
