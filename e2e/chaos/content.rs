@@ -118,7 +118,9 @@ async fn everything(ground: &Arc<Ground>, seed: u64, kills: u64) -> Result<Summa
         .map_err(|_| anyhow!("the last starts take longer than {AROUND:?}"))??;
     let (objects, lost_answers) = in_the_bucket(ground)?;
     for site in &ground.sites {
-        nothing_is_left(site).await.with_context(|| format!("on the node of {}", site.cluster.name()))?;
+        nothing_is_left(ground, site)
+            .await
+            .with_context(|| format!("on the node of {}", site.cluster.name()))?;
         initialised_once(&std::fs::read_to_string(site.agent.log())?)?;
     }
     Ok(Summary { tally, counts, objects, lost_answers, took: began.elapsed() })
@@ -152,12 +154,12 @@ fn in_the_bucket(ground: &Ground) -> Result<(usize, usize)> {
 }
 
 /// Housekeeping leaves nothing, once what is there is old enough.
-async fn nothing_is_left(site: &ground::Site) -> Result<()> {
-    let root = site.agent.path("")?;
+async fn nothing_is_left(ground: &Ground, site: &ground::Site) -> Result<()> {
+    let (root, aborted) = (site.agent.path("")?, ground.aborted.lock().clone());
     for folder in ["", ".spaceport/state", ".spaceport/state/snapshots"] {
         age(&root.join(folder))?;
     }
-    until(SOON, "housekeeping", async || nothing("left", &on_disk(&root))).await
+    until(SOON, "housekeeping", async || nothing("left", &on_disk(&root, &aborted))).await
 }
 
 /// A log of an agent that was killed again and again says of no instance twice that it was initialised.

@@ -1,7 +1,7 @@
 //! What the users of a run share: two clusters with a real node each, an agent on each node, its way to one S3 server, a git
 //! server, and a manager.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub struct Ground {
     pub server: S3Server,
     pub client: WorkspaceManagerClient<Channel>,
     pub live: Mutex<BTreeMap<String, Live>>,
+    /// Instances that were ended without a backup.
+    pub aborted: Mutex<BTreeSet<String>>,
     pub ledger: Mutex<Ledger>,
     _manager: Replica,
     installation: Installation,
@@ -108,8 +110,8 @@ impl Ground {
         }
         available(&manager).await?;
         let client = installation.workspaces(&manager).await?;
-        let (live, ledger) = (Mutex::default(), Mutex::default());
-        Ok(Self { sites, git, server, client, live, ledger, _manager: manager, installation, fleet })
+        let (live, aborted, ledger) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { sites, git, server, client, live, aborted, ledger, _manager: manager, installation, fleet })
     }
 
     pub fn site(&self, at: usize) -> Result<&Site> {

@@ -104,27 +104,34 @@ pub fn age(folder: &Path) -> Result<()> {
 }
 
 /// What is in the folder of the workspaces of a node, once nothing runs there, beyond what belongs there: the kept folder of each
-/// workspace with its record, and the agent's lock and reserve.
-pub fn on_disk(root: &Path) -> Vec<String> {
+/// workspace with its record, the agent's lock and reserve, and what is left of an instance whose abort the agent did not see.
+pub fn on_disk(root: &Path, aborted: &BTreeSet<String>) -> Vec<String> {
     let names = |below: &str| {
         let entries = fs::read_dir(root.join(below)).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
+    let is_aborted = |name: &str| {
+        let instance = name.split('.').next().unwrap_or_default();
+        aborted.contains(instance.strip_suffix("-daemon").unwrap_or(instance))
+    };
     let mut left = Vec::new();
     for name in names("") {
-        if name != ".spaceport" {
+        if name != ".spaceport" && !is_aborted(&name) {
             left.push(name);
         }
     }
     for name in names(".spaceport") {
-        if !["state", "kept", "trash", "aside", "lock", "reserve"].contains(&name.as_str()) {
+        if !["state", "kept", "trash", "aside", "volumes", "lock", "reserve"].contains(&name.as_str()) {
             left.push(format!(".spaceport/{name}"));
         }
     }
-    for name in names(".spaceport/state").into_iter().filter(|name| name != "kept" && name != "snapshots") {
-        left.push(format!(".spaceport/state/{name}"));
+    for name in names(".spaceport/state") {
+        if name != "kept" && name != "snapshots" && !is_aborted(&name) {
+            left.push(format!(".spaceport/state/{name}"));
+        }
     }
-    for folder in [".spaceport/state/snapshots", ".spaceport/trash", ".spaceport/aside"] {
+    for folder in [".spaceport/state/snapshots", ".spaceport/trash", ".spaceport/aside", ".spaceport/volumes"]
+    {
         left.extend(names(folder).iter().map(|name| format!("{folder}/{name}")));
     }
     for owner in names(".spaceport/kept") {
@@ -212,11 +219,14 @@ mod tests {
         for fine in ["lock", "reserve", "state/kept/u/w.json", "kept/u/w/file"] {
             make(&format!(".spaceport/{fine}"));
         }
-        assert!(on_disk(root.path()).is_empty());
+        let none = BTreeSet::new();
+        assert!(on_disk(root.path(), &none).is_empty());
         for bad in ["w-1/file", ".spaceport/state/w-1.json", ".spaceport/trash/x", ".spaceport/kept/u/v/file"]
         {
             make(bad);
         }
-        assert_eq!(on_disk(root.path()).len(), 4);
+        assert_eq!(on_disk(root.path(), &none).len(), 4);
+        make("w-1-daemon/file");
+        assert_eq!(on_disk(root.path(), &BTreeSet::from(["w-1".to_owned()])).len(), 2);
     }
 }

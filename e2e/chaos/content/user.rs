@@ -149,6 +149,7 @@ impl User {
             return Ok(());
         };
         self.check(&life, &copy, &from).await?;
+        self.ground.aborted.lock().insert(life.id.clone());
         self.stop(&life, 2).await?;
         self.counts.copies.fetch_add(1, Ordering::Relaxed);
         Ok(())
